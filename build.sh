@@ -111,12 +111,13 @@ apt_install() {
 
 # Cargo does not know what its wrapper does: where that has changed, the crates of which it takes something away are built again.
 fresh_lean() {
-  stale target/lean-rustc.stamp tools/lean-rustc || return 0
+  stale target/lean-rustc.stamp tools/lean-rustc tools/lean || return 0
   local profile
   for profile in dev quick wasm; do
-    cargo clean --quiet --target "$WASM_TARGET" --profile "$profile" -p curve25519-dalek -p snow
+    cargo clean --quiet --target "$WASM_TARGET" --profile "$profile" -p curve25519-dalek -p snow -p data-encoding -p multibase \
+      -p multiaddr
   done
-  fresh target/lean-rustc.stamp tools/lean-rustc
+  fresh target/lean-rustc.stamp tools/lean-rustc tools/lean
 }
 
 need_browsers() {
@@ -151,7 +152,7 @@ setup() {
 # wasm PROFILE: js/wasm, the two that the package holds: `selkie`, and `ledger` with the built-in chains that have a store. They are two only
 # where they are shipped. Elsewhere the larger one has both names: each is loaded as it will be, and compiled once.
 wasm() {
-  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock tools/lean-rustc)
+  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock tools/lean-rustc tools/lean tools/order-functions.mjs)
   if [ -f js/wasm/selkie_bg.wasm ] && [ "$(cat js/wasm/profile 2>/dev/null)" = "$profile" ] && ! stale "$stamp" "${inputs[@]}"; then
     return
   fi
@@ -171,24 +172,27 @@ wasm() {
   fresh "$stamp" "${inputs[@]}"
 }
 
-# cdylib PROFILE NAME FEATURES: js/wasm/NAME.js and js/wasm/NAME_bg.wasm.
+# cdylib PROFILE NAME FEATURES: js/wasm/NAME.js and js/wasm/NAME_bg.wasm. Names have the types in them, by which functions are ordered.
 cdylib() {
   local profile=$1 name=$2 features=$3 folder=$1
   [ "$profile" = dev ] && folder=debug
   timed "compiling the tab's node to wasm, profile $profile, $name (1 to 3 min at first)" \
-    wasm_cargo rustc --quiet --lib --crate-type cdylib --features "$features" --profile "$profile"
+    wasm_cargo rustc --quiet --lib --crate-type cdylib --features "$features" --profile "$profile" -- -C symbol-mangling-version=v0
   target/quick/selkie-wasm-bindgen "target/$WASM_TARGET/$folder/selkie.wasm" --target web --out-name "$name" --out-dir js/wasm
 }
 
 # optimized NAME: what a page loads is compressed, and then -Oz costs more than it saves: it breaks up what the compiler repeats. These
-# passes keep that, and put functions with names alike, which are made from one source, side by side.
+# passes keep that, and have the same bytes for the same things: no hints of alignment, which no browser heeds. Then functions that are alike
+# are put side by side.
 optimized() {
   local wasm=js/wasm/$1_bg.wasm
-  timed "wasm-opt, $1 (1 min)" node js/node_modules/binaryen/bin/wasm-opt --duplicate-function-elimination --dae-optimizing \
-    --optimize-instructions --reorder-locals --merge-blocks --vacuum --remove-unused-module-elements \
-    --reorder-functions-by-name --strip-debug --strip-producers \
-    --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
-    --enable-reference-types --enable-multivalue "$wasm" -o "$wasm"
+  local opt=(node js/node_modules/binaryen/bin/wasm-opt --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext
+    --enable-mutable-globals --enable-reference-types --enable-multivalue)
+  timed "wasm-opt, $1 (1 min)" "${opt[@]}" --debuginfo --duplicate-function-elimination --dae-optimizing \
+    --optimize-instructions --coalesce-locals --reorder-locals --merge-blocks --vacuum --dealign --remove-unused-module-elements \
+    "$wasm" -o "$wasm"
+  timed "ordering its functions (20 s)" node tools/order-functions.mjs "$wasm"
+  "${opt[@]}" --reorder-functions-by-name --strip-debug --strip-producers "$wasm" -o "$wasm"
 }
 
 # package PROFILE: js/dist.

@@ -62,6 +62,7 @@ mod lanes;
 mod merkle;
 pub mod network;
 pub mod observe;
+mod order;
 pub mod peers;
 pub mod platform;
 pub mod propagation;

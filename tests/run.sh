@@ -117,7 +117,7 @@ test_browser() { npm run test:browser --prefix tests; }
 
 # The example of a chain in Rust, as a user builds it.
 chain_in_a_tab() {
-  local stamp=target/chain-in-a-tab.stamp inputs=(src examples/chain-in-a-tab Cargo.toml Cargo.lock tools/lean-rustc)
+  local stamp=target/chain-in-a-tab.stamp inputs=(src examples/chain-in-a-tab Cargo.toml Cargo.lock tools/lean-rustc tools/lean)
   [ -f target/chain-in-a-tab/chain.js ] && ! stale "$stamp" "${inputs[@]}" && return
   timed "building examples/chain-in-a-tab (1 min at first)" wasm_cargo build --quiet --package chain-in-a-tab --profile quick
   target/quick/selkie-wasm-bindgen "target/$WASM_TARGET/quick/chain_in_a_tab.wasm" --target web --no-typescript \

@@ -195,6 +195,44 @@ mod tests {
         parsed.collect()
     }
 
+    /// Also where the crates of the bases are smaller ones (`tools/lean`).
+    #[test]
+    fn bases_are_read_and_written() {
+        let certificate = "uEiAdRO-wqjSwOUkp7mp0MlZlLGhzJviRmECTPHyzwlcFow";
+        for other in [
+            certificate,
+            "mEiAdRO+wqjSwOUkp7mp0MlZlLGhzJviRmECTPHyzwlcFow",
+            "f12201d44efb0aa34b0394929ee6a743256652c687326f8919840933c7cb3c25705a3",
+            "bciqb2rhpwcvdjmbzjeu642tugjlgkldiomtpremyicjty7ftyjlqliy",
+            "zQmQJuVyXA2D1dzyGwEwLYJBLFUdUBiHy9yyQrY7ngkbg7k",
+        ] {
+            let read = addresses(&[&format!("/certhash/{other}")]);
+            assert_eq!(read[0].to_string(), format!("/certhash/{certificate}"));
+        }
+        for text in [
+            "/p2p/12D3KooWR7EfNv5SLtgjMRjUwR8AvNu3hP4fLrtSa9fmHHXKYWNG",
+            "/onion/timaq4ygg2iegci7:80",
+            "/onion3/vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd:1234",
+            "/garlic32/fvyrmqvxe2yeialcpsu7xlbs6xefgd5rsa6mjwycewdrpeq2jcaq",
+            &format!("/garlic64/{}", "j~-4".repeat(129)),
+        ] {
+            assert_eq!(addresses(&[text])[0].to_string(), text);
+        }
+        for wrong in [
+            "/certhash/",
+            "/certhash/x00",
+            "/certhash/u",
+            "/certhash/uEiC",
+            "/certhash/uEi!",
+            &format!("/certhash/{certificate}A"),
+            "/p2p/12D3KooW0",
+            "/onion/timaq4ygg2iegci1:80",
+            "/onion3/vww6ybal4bd7szmg:1234",
+        ] {
+            assert!(wrong.parse::<Multiaddr>().is_err(), "{wrong}");
+        }
+    }
+
     #[test]
     fn what_nobody_can_dial_is_named() {
         for (address, problem) in [

@@ -11,6 +11,7 @@ use crate::{
     chain::{SnapshotError, SnapshotHasher},
     error::ConfigError,
     network::EVENT_OVERHEAD,
+    platform,
     propagation::pool::OVERHEAD,
 };
 
@@ -242,8 +243,12 @@ fn check_times(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_scores(config: &Config) -> Result<(), ConfigError> {
-    holds(
-        at!(config.security.peer_scoring.ban_at),
-        at!(config.security.peer_scoring.disconnect_at),
-    )
+    let (small, ban) = at!(config.security.peer_scoring.ban_at);
+    let (large, disconnect) = at!(config.security.peer_scoring.disconnect_at);
+    if ban <= disconnect {
+        return Ok(());
+    }
+    let [ban, disconnect] = [ban, disconnect].map(platform::digits);
+    let problem = format!("give at least {ban}, as {small} has it");
+    Err(ConfigError::new(large, disconnect, problem))
 }

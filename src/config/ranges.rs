@@ -10,6 +10,7 @@ use super::{Config, TlsConfig};
 use crate::{
     chain::{MAX_SNAPSHOT_CHUNK, MAX_STATE_ROOT, SNAPSHOT_GROUP},
     error::ConfigError,
+    platform,
     propagation::{blocks::compact::MAX_PREFILLED_BYTES, wire::MAX_ITEM},
     sync::snapshots::wire::{MAX_OFFERS, MAX_PIECE_GROUPS},
 };
@@ -106,7 +107,7 @@ impl fmt::Display for Quantity {
             | Self::Entries(number)
             | Self::Characters(number) => number.fmt(f),
             Self::Time(time) => write!(f, "{time:?}"),
-            Self::Score(score) => score.fmt(f),
+            Self::Score(score) => f.write_str(&platform::digits(*score)),
         }
     }
 }

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     config::Config,
     error::NetworkError,
+    order,
     peers::Account,
     platform::{self, Instant, alarm::Alarm},
     traffic::{Cost, Limits, Protocol, RateLimiter, USELESS},
@@ -187,9 +188,9 @@ impl Gossip {
     /// The peers that take part in a topic, and those of them in its mesh; both in the order of their ids.
     pub(crate) fn who_takes(&self, topic: &TopicHash) -> (Vec<PeerId>, Vec<PeerId>) {
         let mut peers = self.members.takers(topic);
-        peers.sort_unstable();
+        order::sort(&mut peers);
         let mut mesh: Vec<_> = self.inner.mesh_peers(topic).copied().collect();
-        mesh.sort_unstable();
+        order::sort(&mut mesh);
         (peers, mesh)
     }
 

@@ -1,17 +1,27 @@
 //! The one behaviour set, the same on both skins.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use libp2p::{
-    StreamProtocol, connection_limits, identify,
+    Multiaddr, PeerId, StreamProtocol, connection_limits,
+    core::{Endpoint, transport::PortUse},
+    identify,
     identity::Keypair,
     ping, relay as circuits,
     request_response::{self, ProtocolSupport},
-    swarm::NetworkBehaviour,
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+    },
 };
 
 use super::{
     codec::FrameCodec,
+    combined::combined,
     cores::Cores,
     gate::Gate,
     hello::Hello,
@@ -42,21 +52,22 @@ const PINGS: u32 = 4;
 /// Other peers' queries that are answered on one connection at once, hello being one message.
 const MAX_HELLO_STREAMS: usize = 2;
 
-/// All protocols that a node speaks.
-#[derive(NetworkBehaviour)]
-pub(crate) struct Behaviour {
-    // First, so that whom it turns away reaches no other.
-    pub(crate) gate: Gate,
-    pub(crate) ping: ping::Behaviour,
-    pub(crate) identify: identify::Behaviour,
-    pub(crate) hello: request_response::Behaviour<FrameCodec>,
-    pub(crate) message: Messages,
-    pub(crate) lanes: Lanes<Cores>,
-    pub(crate) gossip: Gossip,
-    pub(crate) routing: Routing,
-    pub(crate) local: LocalDiscovery,
-    pub(crate) circuits: circuits::client::Behaviour,
-    pub(crate) streams: Streams,
+combined! {
+    /// All protocols that a node speaks.
+    pub(crate) struct Behaviour {
+        // First, so that whom it turns away reaches no other.
+        gate / Gate: Gate,
+        ping / Ping: ping::Behaviour,
+        identify / Identify: identify::Behaviour,
+        hello / Hello: request_response::Behaviour<FrameCodec>,
+        message / Message: Messages,
+        lanes / Lanes: Lanes<Cores>,
+        gossip / Gossip: Gossip,
+        routing / Routing: Routing,
+        local / Local: LocalDiscovery,
+        circuits / Circuits: circuits::client::Behaviour,
+        streams / Streams: Streams,
+    }
 }
 
 impl Behaviour {

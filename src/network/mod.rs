@@ -7,6 +7,7 @@ mod answers;
 mod behaviour;
 mod circuits;
 pub mod codec;
+mod combined;
 mod cores;
 mod discovery;
 mod event;

@@ -24,6 +24,7 @@ use crate::{
         watching::Order,
     },
     observe::Recorder,
+    order,
     peers::{
         AddressBook, Banned, Bans, ConnectionInfo, DutyError, EclipseSign, Grouping, Limits,
         PeerInfo, Reputation, Table,
@@ -84,7 +85,7 @@ impl State {
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
         let connections = self.connections.values().map(Box::as_ref);
         let mut connections: Vec<_> = connections.cloned().collect();
-        connections.sort_by_key(|connection| connection.connected_at);
+        order::sort_by_key(&mut connections, |connection| connection.connected_at);
         connections
     }
 }

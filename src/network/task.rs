@@ -50,6 +50,7 @@ use crate::{
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
     lanes::Taken,
+    order,
     peers::{AddressPolicy, Alarm, Banned, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},

@@ -10,7 +10,7 @@ use std::{
 use libp2p::PeerId;
 use serde::{Serialize, Serializer};
 
-use crate::{peers::EclipseSign, platform::Instant};
+use crate::{order, peers::EclipseSign, platform::Instant};
 
 /// Round trips from which the 99th percentile is taken.
 const LATENCIES: usize = 1024;
@@ -186,7 +186,7 @@ impl Recorder {
 
     pub(crate) fn messages(&self, bytes_sent: u64, bytes_received: u64) -> MessageMetrics {
         let mut sorted: Vec<_> = self.latencies.iter().copied().collect();
-        sorted.sort_unstable();
+        order::sort(&mut sorted);
         let rank = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
         MessageMetrics {
             messages_sent: self.sent,

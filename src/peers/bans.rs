@@ -19,7 +19,10 @@ use std::{
 use ipnet::IpNet;
 use libp2p::PeerId;
 
-use crate::platform::{Instant, SystemTime};
+use crate::{
+    order,
+    platform::{Instant, SystemTime},
+};
 
 /// The longest ban for a while.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -261,14 +264,14 @@ impl Bans {
             })
         };
         let mut bans: Vec<_> = kept(false).chain(kept(true)).collect();
-        bans.sort_by_key(|kept| (kept.left, kept.who));
+        order::sort_by_key(&mut bans, |kept| (kept.left, kept.who));
         bans.into_iter().filter(|kept| !kept.left.is_zero())
     }
 
     /// All who are kept out now, those for ever first.
     pub fn all(&self, now: Instant, date: SystemTime) -> Vec<Ban> {
         let mut always: Vec<_> = self.always.iter().copied().collect();
-        always.sort();
+        order::sort(&mut always);
         let always = always.into_iter().map(|peer| Ban {
             who: peer.into(),
             until: None,

@@ -52,7 +52,7 @@ pub use self::{
     saved::{BookError, MAX_BOOK_BYTES},
 };
 use super::{AddressPolicy, Outlook, without_id};
-use crate::platform::Instant;
+use crate::{order, platform::Instant};
 
 /// Peers that are dialled first after a restart.
 pub const ANCHORS: usize = 2;
@@ -326,7 +326,7 @@ impl AddressBook {
             })
         };
         let chosen: Vec<_> = dialled().filter(|(peer, _)| !is_users(peer)).collect();
-        let networks: BTreeSet<_> = chosen.iter().map(|(_, network)| network).collect();
+        let networks = distinct(chosen.iter().map(|(_, network)| *network));
         let missed = self.entries.iter().filter(|(peer, entry)| {
             !self.links.contains_key(peer) && entry.may_be_there(self.time)
         });
@@ -336,10 +336,7 @@ impl AddressBook {
             dialled: dialled().count(),
             chosen: chosen.len(),
             networks: networks.len(),
-            missed: missed
-                .filter(|network| network.is_far())
-                .collect::<BTreeSet<_>>()
-                .len(),
+            missed: distinct(missed.filter(|network| network.is_far())).len(),
             anchors_lost: self.anchors_lost >= ANCHORS,
         }
     }
@@ -694,9 +691,15 @@ fn networks<'a>(
     grouping: &Grouping,
     addresses: impl IntoIterator<Item = &'a Multiaddr>,
 ) -> Vec<NetworkGroup> {
-    let networks = addresses.into_iter().map(|address| grouping.of(address));
-    let networks: BTreeSet<_> = networks.collect();
-    networks.into_iter().collect()
+    distinct(addresses.into_iter().map(|address| grouping.of(address)))
+}
+
+/// In their order, each once.
+fn distinct(networks: impl Iterator<Item = NetworkGroup>) -> Vec<NetworkGroup> {
+    let mut networks: Vec<_> = networks.collect();
+    order::sort(&mut networks);
+    networks.dedup();
+    networks
 }
 
 fn halves(seed: [u8; 32]) -> ([u8; 16], [u8; 16]) {

@@ -14,7 +14,7 @@ use libp2p::{Multiaddr, PeerId, core::SignedEnvelope, identity::Keypair};
 use prost::Message;
 
 use super::{AddressPolicy, transport_name, without_id};
-use crate::platform::SystemTime;
+use crate::{order, platform::SystemTime};
 
 /// RFC 0002's domain and payload type of a peer's record (multicodec `libp2p-peer-record`).
 const DOMAIN: &str = "libp2p-peer-record";
@@ -196,7 +196,7 @@ fn one_of_each_first(addresses: &[Multiaddr]) -> Vec<Multiaddr> {
             (*rank, address)
         })
         .collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
+    order::sort_by_key(&mut ranked, |(rank, _)| *rank);
     let ranked = ranked.into_iter().map(|(_, address)| address);
     ranked.take(AddressPolicy::MAX_ADDRESSES).collect()
 }

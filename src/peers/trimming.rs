@@ -19,7 +19,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BinaryHeap},
     hash::BuildHasher,
     time::Duration,
 };
@@ -27,7 +27,7 @@ use std::{
 use libp2p::PeerId;
 
 use super::NetworkGroup;
-use crate::{chain::ItemKind, keyed::Keyed, platform::Instant};
+use crate::{chain::ItemKind, keyed::Keyed, order, platform::Instant};
 
 /// How many peers stay since they are of a network that the lot favours,
 const BY_NETWORK: usize = 4;
@@ -74,20 +74,17 @@ pub(super) fn least_useful(mut peers: Vec<Inbound>, most: usize, lot: &Keyed) ->
 fn protect<M: Ord>(peers: &mut Vec<Inbound>, most: usize, merit: impl Fn(&Inbound) -> M) {
     let most = most.min(peers.len());
     if most < peers.len() {
-        peers.select_nth_unstable_by_key(most, |peer| (Reverse(merit(peer)), peer.age));
+        order::sort_by_key(peers, |peer| (Reverse(merit(peer)), peer.age));
     }
     peers.drain(..most);
 }
 
 /// Takes the eldest of each of some networks out.
 fn protect_networks(peers: &mut Vec<Inbound>, lot: &Keyed) {
-    let mut eldest: BTreeMap<NetworkGroup, u64> = BTreeMap::new();
-    for peer in peers.iter() {
-        let age = eldest.entry(peer.network).or_insert(peer.age);
-        *age = peer.age.min(*age);
-    }
-    let mut drawn: Vec<_> = eldest.into_iter().collect();
-    drawn.sort_by_cached_key(|(network, _)| lot.hash_one(network));
+    let mut drawn: Vec<_> = peers.iter().map(|peer| (peer.network, peer.age)).collect();
+    order::sort(&mut drawn);
+    drawn.dedup_by_key(|(network, _)| *network);
+    order::sort_by_key(&mut drawn, |(network, _)| lot.hash_one(network));
     drawn.truncate(BY_NETWORK);
     peers.retain(|peer| !drawn.contains(&(peer.network, peer.age)));
 }
@@ -111,7 +108,9 @@ fn youngest_of_most_crowded(peers: Vec<Inbound>, most: usize) -> Vec<PeerId> {
             .or_default()
             .push((peer.age, peer.peer));
     }
-    networks.values_mut().for_each(|members| members.sort());
+    networks
+        .values_mut()
+        .for_each(|members| order::sort(members));
     let place = |network: &NetworkGroup, members: &[(u64, PeerId)]| {
         let (youngest, _) = members.last()?;
         Some((members.len(), *youngest, *network))
@@ -119,10 +118,10 @@ fn youngest_of_most_crowded(peers: Vec<Inbound>, most: usize) -> Vec<PeerId> {
     let places = networks
         .iter()
         .filter_map(|(network, members)| place(network, members));
-    let mut places: BTreeSet<_> = places.collect();
+    let mut places: BinaryHeap<_> = places.collect();
     let mut gone = Vec::new();
     while gone.len() < most
-        && let Some((.., network)) = places.pop_last()
+        && let Some((.., network)) = places.pop()
         && let Some(members) = networks.get_mut(&network)
     {
         gone.extend(members.pop().map(|(_, peer)| peer));
@@ -133,6 +132,8 @@ fn youngest_of_most_crowded(peers: Vec<Inbound>, most: usize) -> Vec<PeerId> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -27,7 +27,7 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::platform::Instant;
+use crate::{order, platform::Instant};
 
 /// Within so much time a frame is over, or gives way to others.
 const TERM: Duration = Duration::from_secs(5);
@@ -260,9 +260,9 @@ impl<A: Payer> Room<A> {
             is_slow.then(|| (part, *number, frame.size, self.standing(&frame.who)))
         };
         let mut slow: Vec<_> = self.moving.iter().filter_map(slow).collect();
-        slow.sort_unstable();
+        order::sort(&mut slow);
         let mut turns: Vec<_> = self.turns().collect();
-        turns.sort_unstable();
+        order::sort(&mut turns);
         let mut gives_way = Vec::new();
         let mut free = self.all - self.taken + self.goes;
         for (standing, _, needs) in turns {

@@ -4,19 +4,21 @@
 //! found: the first value that is wrong even where it stands alone. Where fields belong together (`all` and `per_peer`), or
 //! an object has no place at all, it is the object that is wrong.
 
+use std::{error, fmt};
+
 use js_sys::{Array, Object};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        Error as _, IntoDeserializer, Unexpected, Visitor,
-        value::{Error, MapDeserializer, SeqDeserializer},
+        Error as _, Expected, IntoDeserializer, Unexpected, Visitor,
+        value::{MapDeserializer, SeqDeserializer},
     },
     forward_to_deserialize_any,
 };
 use wasm_bindgen::{JsCast, JsValue};
 
 use super::convert;
-use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig};
+use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig, platform};
 
 /// Everything a node is told. Each part has defaults.
 #[derive(Debug, Deserialize)]
@@ -80,6 +82,49 @@ impl Options {
 /// the package. A section is an object and nothing else; from a list of its fields, which nobody writes, it would take as
 /// much code again.
 struct Json(JsValue);
+
+/// What is wrong with it.
+#[derive(Debug)]
+struct Error(String);
+
+impl serde::de::Error for Error {
+    fn custom<T: fmt::Display>(problem: T) -> Self {
+        Self(problem.to_string())
+    }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = found(&unexpected);
+        Self(format!("invalid type: {found}, expected {expected}"))
+    }
+
+    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = found(&unexpected);
+        Self(format!("invalid value: {found}, expected {expected}"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl error::Error for Error {}
+
+/// In serde's words, except that JavaScript writes the numbers that have a fraction.
+fn found(value: &Unexpected<'_>) -> String {
+    match value {
+        Unexpected::Bool(truth) => format!("boolean `{truth}`"),
+        Unexpected::Unsigned(number) => format!("integer `{number}`"),
+        Unexpected::Signed(number) => format!("integer `{number}`"),
+        Unexpected::Float(number) => format!("floating point `{}`", platform::digits(*number)),
+        Unexpected::Str(text) => format!("string {text:?}"),
+        Unexpected::Seq => "sequence".to_owned(),
+        Unexpected::Map => "map".to_owned(),
+        Unexpected::Other(other) => (*other).to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
 
 /// What it is.
 enum Kind {

@@ -196,6 +196,8 @@ impl Discovery {
         let peers = self.shared.peers();
         let others = peers.shown().map(|info| info.peer_id);
         let others = others.filter(|other| other != newest && !self.dialing.knows(other));
-        others.filter(|other| !peers.keeps_place(other)).collect()
+        let mut may = BTreeSet::new();
+        may.extend(others.filter(|other| !peers.keeps_place(other)));
+        may
     }
 }

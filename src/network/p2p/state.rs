@@ -14,6 +14,7 @@ use crate::{
         state_watch::StateWatch,
         watching::{self, Inbox, Order},
     },
+    order,
     sync::watch::MAX_WATCHES,
 };
 
@@ -120,7 +121,7 @@ fn checked<K: Into<Bytes>>(keys: impl IntoIterator<Item = K>) -> Result<Vec<Byte
         let problem = format!("a key has at most {MAX_STATE_KEY} bytes");
         return Err(NetworkError::argument("keys", shown(long), problem));
     }
-    keys.sort_unstable();
+    order::sort(&mut keys);
     keys.dedup();
     Ok(keys)
 }

@@ -196,7 +196,7 @@ impl Task {
                 }
             })
             .collect();
-        topics.sort_by(|one, other| one.topic.cmp(&other.topic));
+        order::sort_by(&mut topics, |one, other| one.topic.cmp(&other.topic));
         topics
     }
 

@@ -165,6 +165,7 @@ impl Task {
                 let (found, expired) = transport::found(event);
                 self.on_found(found, &expired);
             }
+            BehaviourEvent::Circuits(event) => tracing::trace!(?event, "a circuit"),
             _ => {}
         }
     }

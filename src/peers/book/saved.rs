@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     fields::Fields,
+    order,
     peers::{AddressPolicy, Banned, Kept},
     platform::{Instant, SystemTime},
 };
@@ -272,7 +273,9 @@ impl AddressBook {
         let mut entries: Vec<_> = entries
             .filter(|(_, entry)| !entry.is_terrible(self.time))
             .collect();
-        entries.sort_by_key(|(_, entry)| Reverse((entry.place.is_tried, entry.heard)));
+        order::sort_by_key(&mut entries, |(_, entry)| {
+            Reverse((entry.place.is_tried, entry.heard))
+        });
         let mut bytes = 0;
         let mut peers = Vec::new();
         for (id, entry) in entries {
@@ -290,7 +293,7 @@ impl AddressBook {
     fn saved(&self, id: &PeerId, entry: &Entry) -> Peer {
         let mut known: Vec<_> = entry.addresses.iter().collect();
         // A stable order: those at which it was reached stay in front, the last one first.
-        known.sort_by_key(|known| match known.proven {
+        order::sort_by_key(&mut known, |known| match known.proven {
             true => (false, 0),
             false => (!(self.dials)(&known.address), known.address.len()),
         });

@@ -100,10 +100,11 @@ impl Table {
         let itself = self.bans.holds(id, now).then_some(Banned::Peer(*id));
         let addresses = self.addresses(id).chain(known);
         let networks = addresses.flat_map(|ip| self.bans.around(ip, now));
-        itself
-            .into_iter()
-            .chain(networks.map(|(who, _)| who))
-            .collect()
+        // One after the other: `collect` sorts, by code of its own.
+        let mut all = BTreeSet::new();
+        all.extend(itself);
+        all.extend(networks.map(|(who, _)| who));
+        all
     }
 
     /// Where a peer is, by each of its connections, the newest last.

@@ -24,7 +24,8 @@ use libp2p::PeerId;
 use self::patience::Patience;
 use super::pushers::Pushers;
 use crate::{
-    chain::ShortId, debts::Debts, keyed::Keyed, platform::Instant, propagation::wire::MAX_IDS,
+    chain::ShortId, debts::Debts, keyed::Keyed, order, platform::Instant,
+    propagation::wire::MAX_IDS,
 };
 
 /// Announcements that are noted at once, of all peers.
@@ -191,7 +192,7 @@ impl Fetches {
         let owes = |peer: &PeerId| self.peers.get(peer).map_or(0, |a| a.requested_bytes);
         let touched = self.touched.drain();
         let mut touched: Vec<_> = touched.map(|peer| (owes(&peer), peer)).collect();
-        touched.sort_unstable_by_key(|(owes, _)| *owes);
+        order::sort_by_key(&mut touched, |(owes, _)| *owes);
         touched.into_iter().map(|(_, peer)| peer)
     }
 

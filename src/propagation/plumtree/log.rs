@@ -26,6 +26,7 @@ use super::{
 use crate::{
     chain::ShortId,
     keyed::Keyed,
+    order,
     platform::Instant,
     propagation::{
         announce::Columns,
@@ -213,7 +214,7 @@ impl Log {
             let batches = numbers.zip(newest).take_while(is_recent).take(most);
             recent.extend(batches.map(|(number, batch)| (batch, place, number)));
         }
-        recent.sort_unstable_by_key(|(batch, place, number)| {
+        order::sort_by_key(&mut recent, |(batch, place, number)| {
             (Reverse(batch.at), *place, Reverse(*number))
         });
         let (mut marks, mut items) = (self.ends(), 0);

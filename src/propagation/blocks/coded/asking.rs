@@ -14,7 +14,7 @@ use super::chunk_set::ChunkSet;
 use super::link::Link;
 use super::peers::Peers;
 
-use crate::platform::Instant;
+use crate::{order, platform::Instant};
 
 impl Broadcast {
     /// Asks for what is not here, of those that hold it.
@@ -34,7 +34,7 @@ impl Broadcast {
             .map(|index| (self.holders(index).count(), self.order(index), index))
             .filter(|&(holders, ..)| holders > 0)
             .collect();
-        wanted.sort_unstable();
+        order::sort(&mut wanted);
         for (_, order, index) in wanted {
             if room == 0 {
                 break;

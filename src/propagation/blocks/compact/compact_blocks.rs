@@ -36,6 +36,7 @@ use super::peers::Awaited;
 use super::recent::{Dealings, Kept, Recent};
 use crate::chain::Block;
 use crate::chain::{BlockParts, Checked, ItemId, Verdict};
+use crate::order;
 use crate::peers::Misdeed;
 use crate::platform::Instant;
 
@@ -531,7 +532,10 @@ impl CompactBlocks {
             kept.settle(out);
             kept.pay_debts(out);
         } else {
-            for teller in tellers.collect::<BTreeSet<_>>() {
+            let mut tellers: Vec<_> = tellers.collect();
+            order::sort(&mut tellers);
+            tellers.dedup();
+            for teller in tellers {
                 out.settled(teller, &id, "the block is here");
             }
         }

@@ -16,6 +16,7 @@ use super::message::{MissingTransactions, Transactions};
 use super::short_id::{ShortId, ShortIdKey};
 use crate::chain::ItemId;
 use crate::chain::TransactionKey;
+use crate::order;
 
 /// A compact block on its way to being a block.
 #[derive(Clone, Debug)]
@@ -159,7 +160,7 @@ impl Reconstruction {
             .filter(|(index, _)| open(*index))
             .collect();
         lacked.extend(missing.iter().map(|(index, _)| index));
-        lacked.sort_unstable();
+        order::sort(&mut lacked);
         Ok(Self {
             id: compact.id().clone(),
             header: compact.header().clone(),

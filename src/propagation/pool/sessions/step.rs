@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use super::{MOST_ANNOUNCED, Machine, Side};
 use crate::{
+    order,
     platform::{self, Instant},
     propagation::{
         announce::{Announce, Columns},
@@ -140,7 +141,7 @@ pub(super) fn list(pieces: Pieces, age: Duration, now: Instant) -> Listed {
         all.push(entry);
     }
     best_paying(&mut all, MOST_ANNOUNCED);
-    all.sort_unstable_by_key(|(fee_rate, pooled)| (*fee_rate, pooled.key));
+    order::sort_by_key(&mut all, |(fee_rate, pooled)| (*fee_rate, pooled.key));
     let best = all.chunks(MAX_IDS).map(|some| {
         let pooled = some.iter().map(|(_, pooled)| *pooled);
         Announce::from(pooled.collect::<Columns>())
