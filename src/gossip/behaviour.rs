@@ -18,7 +18,7 @@ use libp2p::{
 };
 
 use super::{
-    handler::{Decoder, Fault, Handler, Order, Standing, decoder, unwanted},
+    handler::{Decoder, Fault, Guest, Handler, Order, Speaker, Standing, decoder, unwanted},
     inner::{self, Inner},
     members::Members,
     reading::Reading,
@@ -122,6 +122,12 @@ impl Gossip {
         &mut self,
         topic: &IdentTopic,
     ) -> Result<bool, gossipsub::SubscriptionError> {
+        if !self.reading.has_joined() {
+            self.members
+                .peers()
+                .into_iter()
+                .for_each(|peer| self.speak_to(peer));
+        }
         self.reading.join(topic.hash().as_str());
         self.inner.subscribe(topic)
     }
@@ -316,8 +322,11 @@ impl Gossip {
                 }
                 false
             }
-            Some(_) => {
+            Some((standing, _)) => {
                 self.reading.know(peer);
+                if standing == Standing::Plain {
+                    self.speak_to(peer);
+                }
                 true
             }
             None => true,
@@ -332,6 +341,30 @@ impl Gossip {
     /// Whether a peer has connected so lately that its subscriptions, or who it is, may be on their way.
     pub(crate) fn awaits_newcomers(&self, now: Instant) -> bool {
         self.members.awaits_newcomers(now)
+    }
+
+    /// There may be something to say to a peer from now on.
+    fn speak_to(&mut self, peer: PeerId) {
+        let Some(member) = self.members.get_mut(&peer) else {
+            return;
+        };
+        if std::mem::replace(&mut member.spoken_to, true) {
+            return;
+        }
+        let speak = |connection: &ConnectionId| ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(*connection),
+            event: Order::Speak,
+        };
+        self.actions.extend(member.connections.keys().map(speak));
+    }
+
+    /// A connection's handler, by libp2p's.
+    fn handler(&mut self, speaker: Speaker, guest: Guest) -> Handler {
+        self.decoder = self.decoder.take().or_else(|| decoder(&speaker));
+        let member = self.members.get(&guest.peer);
+        let speaks = member.is_some_and(|member| member.spoken_to);
+        Handler::new(Some(speaker), speaks, guest)
     }
 
     /// Ends the gossip with a peer, whose connections stay.
@@ -416,13 +449,12 @@ impl NetworkBehaviour for Gossip {
         let account = Account::of(peer, remote);
         let guest = self.members.guest(peer, account, &self.reading);
         if self.members.is_denied(&peer) {
-            return Ok(Handler::new(None, guest));
+            return Ok(Handler::new(None, false, guest));
         }
         let speaker = self
             .inner
             .handle_established_inbound_connection(connection, peer, local, remote)?;
-        self.decoder = self.decoder.take().or_else(|| decoder(&speaker));
-        Ok(Handler::new(Some(speaker), guest))
+        Ok(self.handler(speaker, guest))
     }
 
     fn handle_established_outbound_connection(
@@ -436,13 +468,12 @@ impl NetworkBehaviour for Gossip {
         let account = Account::of(peer, address);
         let guest = self.members.guest(peer, account, &self.reading);
         if self.members.is_denied(&peer) {
-            return Ok(Handler::new(None, guest));
+            return Ok(Handler::new(None, false, guest));
         }
         let speaker = self
             .inner
             .handle_established_outbound_connection(connection, peer, address, role, port)?;
-        self.decoder = self.decoder.take().or_else(|| decoder(&speaker));
-        Ok(Handler::new(Some(speaker), guest))
+        Ok(self.handler(speaker, guest))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -514,6 +545,7 @@ impl NetworkBehaviour for Gossip {
         if let Some(said) = heard.said.take().filter(|_| !denied) {
             let wanted = heard.wants.iter().filter_map(|id| self.sizes.get(id)).sum();
             self.look_if_full(peer, wanted, now);
+            self.speak_to(peer);
             self.inner
                 .on_connection_handler_event(peer, connection, said);
             for id in heard.wants {

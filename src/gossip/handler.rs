@@ -37,7 +37,7 @@ use crate::{frames::Place, peers::Account, platform, traffic::Cost};
 /// Streams that a peer may open on a connection, one after the other; libp2p's own limit.
 const MAX_STREAMS: usize = 5;
 
-type Speaker = <Inner as NetworkBehaviour>::ConnectionHandler;
+pub(super) type Speaker = <Inner as NetworkBehaviour>::ConnectionHandler;
 pub(super) type Upgrade = <Speaker as ConnectionHandler>::InboundProtocol;
 pub(super) type Info = <Upgrade as UpgradeInfo>::Info;
 /// What libp2p's handler tells its behaviour.
@@ -125,6 +125,8 @@ impl Heard {
 pub(crate) enum Order {
     /// To libp2p's handler.
     Inner(THandlerInEvent<Inner>),
+    /// There may be something to say from now on.
+    Speak,
     /// Neither speak nor listen any more.
     Close,
 }
@@ -133,15 +135,19 @@ pub(crate) enum Order {
 pub(crate) struct Handler {
     /// `None`: nothing is spoken.
     speaker: Option<Speaker>,
+    /// Whether there may be something to say. libp2p's handler opens its stream at once for nothing but which extensions it has, and
+    /// buffers of 16 KiB with it.
+    speaks: bool,
     ears: Option<BoxStream<'static, Heard>>,
     guest: Guest,
     streams: usize,
 }
 
 impl Handler {
-    pub(super) fn new(speaker: Option<Speaker>, guest: Guest) -> Self {
+    pub(super) fn new(speaker: Option<Speaker>, speaks: bool, guest: Guest) -> Self {
         Self {
             speaker,
+            speaks,
             ears: None,
             guest,
             streams: 0,
@@ -262,6 +268,7 @@ impl ConnectionHandler for Handler {
                     speaker.on_behaviour_event(event);
                 }
             }
+            Order::Speak => self.speaks = true,
             Order::Close => (self.speaker, self.ears) = (None, None),
         }
     }
@@ -298,7 +305,7 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Heard>> {
-        if let Some(speaker) = &mut self.speaker
+        if let Some(speaker) = self.speaker.as_mut().filter(|_| self.speaks)
             && let Poll::Ready(event) = speaker.poll(cx)
         {
             return Poll::Ready(event.map_custom(Heard::of));

@@ -43,6 +43,8 @@ pub(super) struct Member {
     /// Whether it has told subscriptions.
     told: bool,
     topics: HashSet<TopicHash>,
+    /// Whether there may be something to say to it.
+    pub(super) spoken_to: bool,
     /// Whether it is known to sign its messages.
     pub(super) signs: bool,
 }
@@ -55,6 +57,7 @@ impl Member {
             since: platform::now(),
             told: false,
             topics: HashSet::new(),
+            spoken_to: false,
             signs: false,
         }
     }
@@ -67,6 +70,11 @@ impl Member {
 impl Members {
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Member> {
         self.members.get(peer)
+    }
+
+    /// All that are connected.
+    pub(super) fn peers(&self) -> Vec<PeerId> {
+        self.members.keys().copied().collect()
     }
 
     pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Member> {
@@ -82,6 +90,7 @@ impl Members {
         reading: &Arc<Reading>,
     ) -> Guest {
         let member = self.members.entry(peer).or_insert_with(Member::new);
+        member.spoken_to |= reading.has_joined();
         let kib = reading.longest.div_ceil(1024).max(SMALL / 1024);
         Guest {
             peer,

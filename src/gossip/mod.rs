@@ -8,6 +8,8 @@
 //!   together, and only where there is room for it. Who is too fast is read more slowly; who sends what nobody wants, pays.
 //! - **Places**: at most `max_plain_peers` peers that are none of ours are spoken to. A peer whose kind is not known
 //!   yet is read in frames of at most [`ears::SMALL`] bytes.
+//! - **Silence** where there is nothing to say: a stream to a peer is opened when it is known to be plain, when it has said something, or when
+//!   this node takes part in some topic. So nodes that propagate to each other, and share no topic, hold no streams for it.
 //! - **Scores**: a peer's reputation is its score here. From half of what it takes to be let go it is not in a mesh, and at the whole
 //!   it is not listened to.
 //!

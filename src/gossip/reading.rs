@@ -48,6 +48,11 @@ impl Reading {
         }
     }
 
+    /// Whether this node takes part in some topic.
+    pub(super) fn has_joined(&self) -> bool {
+        !lock(&self.joined).is_empty()
+    }
+
     pub(super) fn join(&self, topic: &str) {
         Arc::make_mut(&mut lock(&self.joined)).insert(topic.to_owned());
     }

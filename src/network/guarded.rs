@@ -30,9 +30,10 @@ pub(crate) struct Guarded<B> {
     panicked: VecDeque<(PeerId, ConnectionId)>,
 }
 
-/// A handler that may panic.
+/// A handler that may panic. It is on the heap: libp2p's task of a connection has room for a handler wherever it moves one, for as long as the
+/// connection is there.
 pub(crate) struct GuardedHandler<H> {
-    inner: H,
+    inner: Box<H>,
     state: State,
 }
 
@@ -58,7 +59,7 @@ impl<B> Guarded<B> {
 
     fn handler<H>(inner: H) -> GuardedHandler<H> {
         GuardedHandler {
-            inner,
+            inner: Box::new(inner),
             state: State::Sound,
         }
     }
@@ -169,7 +170,7 @@ impl<H: ConnectionHandler> GuardedHandler<H> {
         if !matches!(self.state, State::Sound) {
             return None;
         }
-        match platform::guard(|| call(&mut self.inner)) {
+        match platform::guard(|| call(&mut *self.inner)) {
             Ok(answer) => Some(answer),
             Err(panic) => {
                 self.state = State::Panicked(panic);

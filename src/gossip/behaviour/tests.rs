@@ -1,6 +1,9 @@
 use std::{task::Waker, time::Duration};
 
-use libp2p::{core::ConnectedPoint, swarm::behaviour::ConnectionEstablished};
+use libp2p::{
+    core::ConnectedPoint,
+    swarm::{ConnectionHandler, behaviour::ConnectionEstablished},
+};
 use proptest::prelude::*;
 
 use super::{super::handler::heard, *};
@@ -16,9 +19,15 @@ fn gossip() -> (Gossip, IdentTopic) {
 }
 
 fn connect(gossip: &mut Gossip, number: usize) -> (PeerId, ConnectionId) {
-    let (peer_id, connection_id) = (PeerId::random(), ConnectionId::new_unchecked(number));
+    let peer = (PeerId::random(), ConnectionId::new_unchecked(number));
+    meet(gossip, peer);
+    peer
+}
+
+/// A connection's handler.
+fn meet(gossip: &mut Gossip, (peer_id, connection_id): (PeerId, ConnectionId)) -> Handler {
     let address: Multiaddr = "/memory/1".parse().expect("an address");
-    gossip
+    let handler = gossip
         .handle_established_inbound_connection(connection_id, peer_id, &address, &address)
         .expect("let in");
     gossip.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -31,7 +40,7 @@ fn connect(gossip: &mut Gossip, number: usize) -> (PeerId, ConnectionId) {
         failed_addresses: &[],
         other_established: 0,
     }));
-    (peer_id, connection_id)
+    handler
 }
 
 fn disconnect(gossip: &mut Gossip, (peer_id, connection_id): (PeerId, ConnectionId)) {
@@ -75,11 +84,7 @@ fn plain_peers_have_places_and_ours_need_none() {
     // It stays denied, and what it says is not heard.
     assert!(!gossip.admit(peers[2], false));
     let connection = ConnectionId::new_unchecked(2);
-    hear(
-        &mut gossip,
-        (peers[2], connection),
-        &[0x0a, 6, 0x08, 1, 0x12, 2, b'h', b'i'],
-    );
+    hear(&mut gossip, (peers[2], connection), &SUBSCRIPTION);
     drain(&mut gossip);
     assert!(gossip.awaits_newcomers(platform::now()));
     assert!(
@@ -88,6 +93,39 @@ fn plain_peers_have_places_and_ours_need_none() {
             .takers(&gossipsub::TopicHash::from_raw("hi"))
             .is_empty()
     );
+}
+
+/// Of a peer that takes part in a topic `hi`.
+const SUBSCRIPTION: [u8; 8] = [0x0a, 6, 0x08, 1, 0x12, 2, b'h', b'i'];
+
+#[test]
+fn no_stream_is_opened_before_there_may_be_something_to_say() {
+    type Begins = fn(&mut Gossip, (PeerId, ConnectionId));
+    let begins: [Begins; 3] = [
+        |gossip, (peer, _)| assert!(gossip.admit(peer, false), "a plain peer"),
+        |gossip, _| _ = gossip.subscribe(&IdentTopic::new("ours")),
+        |gossip, peer| hear(gossip, peer, &SUBSCRIPTION),
+    ];
+    let mut cx = Context::from_waker(Waker::noop());
+    for begins in begins {
+        let mut gossip = Gossip::new(&Config::default(), PeerId::random()).expect("right");
+        let (id, other) = (PeerId::random(), ConnectionId::new_unchecked(2));
+        let peer = (id, ConnectionId::new_unchecked(1));
+        let mut handler = meet(&mut gossip, peer);
+        let orders = |gossip: &mut Gossip, handler: &mut Handler| {
+            while let Poll::Ready(action) = gossip.poll(&mut Context::from_waker(Waker::noop())) {
+                if let ToSwarm::NotifyHandler { event, .. } = action {
+                    handler.on_behaviour_event(event);
+                }
+            }
+        };
+        orders(&mut gossip, &mut handler);
+        assert!(handler.poll(&mut cx).is_pending());
+        begins(&mut gossip, peer);
+        orders(&mut gossip, &mut handler);
+        assert!(handler.poll(&mut cx).is_ready());
+        assert!(meet(&mut gossip, (id, other)).poll(&mut cx).is_ready());
+    }
 }
 
 #[test]
