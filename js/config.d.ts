@@ -358,7 +358,10 @@ export interface CompactConfig {
  * KiB, and 256 bytes for each peer.
  */
 export interface CodedConfig {
-  /** Peers that take part; further ones are told nothing and ignored. **Default:** 128. */
+  /**
+   * Peers that take part; further ones tell of blocks, and are told of them, in another way.
+   * **Default:** 128.
+   */
   max_peers?: number
   /**
    * The largest block, in bytes; an announcement of a larger one is refused. At most `MAX_BLOCK`

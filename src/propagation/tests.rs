@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Buf;
 
-use super::{blocks::compact::test_chain::TestChain, *};
+use super::{
+    blocks::{coded::CodedConfig, compact::test_chain::TestChain},
+    *,
+};
 use crate::{
     chain::ItemId,
     intake::DeliveredBlocks,
@@ -208,22 +211,54 @@ fn large(number: u8) -> AcceptedBlock {
 }
 
 #[test]
-fn who_has_no_place_in_a_coded_broadcast_gets_the_block_in_another_way() {
-    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
-    let mut few = PropagationConfig::default();
-    few.coded.max_peers = 1;
-    let mut nodes = [
-        Node::among(&[PeerId::random()], there, true, &few, now),
-        Node::new(here, false, now),
+fn a_block_that_does_not_go_in_chunks_comes_in_another_way_within_seconds() {
+    // By whichever limit, at whoever sends it and at whoever is to have it. A limit of 0 is one that others have filled.
+    let limit = |change: fn(&mut CodedConfig)| {
+        let mut coded = CodedConfig::default();
+        change(&mut coded);
+        coded
+    };
+    let limits = [
+        // A stranger has the place.
+        limit(|coded| coded.max_peers = 1),
+        limit(|coded| coded.max_broadcasts = 0),
+        limit(|coded| coded.max_bytes = 0),
+        limit(|coded| coded.max_introduced = 0),
+        limit(|coded| coded.introduce_burst = 0),
+        limit(|coded| coded.max_block_bytes = 1024),
     ];
-    nodes[0].core.publish_block(large(1), now);
-    for _ in 0..1000 {
-        now += Duration::from_millis(10);
-        exchange(&mut nodes, [here, there], now);
+    let places = [[true, false], [false, true], [true, true]];
+    let cases = limits
+        .iter()
+        .flat_map(|limit| places.map(|limited| (limit, limited)));
+    for (limit, limited) in cases {
+        let ids = [PeerId::random(), PeerId::random()];
+        let mut now = crate::platform::now();
+        let few = PropagationConfig {
+            coded: limit.clone(),
+            ..PropagationConfig::default()
+        };
+        let node = |place: usize| {
+            let many = PropagationConfig::default();
+            let config = if limited[place] { &few } else { &many };
+            let stranger = [PeerId::random()];
+            Node::among(&stranger, ids[1 - place], place == 0, config, now)
+        };
+        let mut nodes = [node(0), node(1)];
+        nodes[0].core.publish_block(large(1), now);
+        for _ in 0..200 {
+            now += Duration::from_millis(10);
+            exchange(&mut nodes, ids, now);
+        }
+        let [one, other] = &nodes;
+        let case = format!("{limited:?} {limit:?}");
+        assert_eq!(other.blocks.len(), 1, "{case}");
+        assert!(other.coded == 0 || !limited[1], "{case}");
+        assert!(
+            one.misdeeds.is_empty() && other.misdeeds.is_empty(),
+            "{case}"
+        );
     }
-    let [one, other] = &nodes;
-    assert_eq!((other.blocks.len(), other.coded), (1, 0));
-    assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
 }
 
 #[test]

@@ -21,8 +21,8 @@
 //! their chain has accepted the block. Whoever told of it first is doubted for a while, but pays nothing: it may
 //! have passed on what it was told itself.
 //!
-//! A node that is told of more broadcasts than it has places for, or too often, or by a peer that is doubted, takes no part in them and says
-//! so. Nobody pays for that: an honest node passes on what others make; who tells of broadcasts too often is read more slowly. Who is told so, or ends a broadcast before a peer had
+//! A node that is told of more broadcasts than it has places for, or too often, or by a peer that is doubted or has no place itself, takes no
+//! part in them and says so. Nobody pays for that: an honest node passes on what others make; who tells of broadcasts too often is read more slowly. Who is told so, or ends a broadcast before a peer had
 //! the block, tells that peer of it in another way ([`Broadcasts::take_fates`]), so no block is lost.
 //!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
@@ -108,8 +108,8 @@ impl Broadcasts {
         self.peers.iter()
     }
 
-    /// A peer that speaks the protocol is connected; above [`CodedConfig::max_peers`] it is ignored. It is told of
-    /// the broadcasts under way.
+    /// A peer that speaks the protocol is connected. It is told of the broadcasts under way; above
+    /// [`CodedConfig::max_peers`] it is told of none, and that this node takes no part in those that it tells of.
     pub fn peer_joined(&mut self, peer: PeerId, now: Instant) {
         if self.peers.join(peer) {
             for broadcast in &mut self.live {
@@ -160,6 +160,7 @@ impl Broadcasts {
     /// A frame from a peer. One from a peer that has not joined is ignored.
     pub fn receive(&mut self, peer: PeerId, frame: Frame, now: Instant) -> Vec<Action> {
         if !self.peers.contains(&peer) {
+            self.turn_away(&peer, &frame);
             return Vec::new();
         }
         match frame {
@@ -347,6 +348,16 @@ impl Broadcasts {
     pub fn load(&self) -> (usize, usize) {
         let weights = self.live.iter().map(|it| it.announcement.shape().weight());
         (self.live.len(), weights.sum())
+    }
+
+    /// A peer without a place that takes part in a broadcast is to tell of the block in another way. That costs the chain no check, and the
+    /// peer gets no more than a few bytes for each frame.
+    fn turn_away(&mut self, peer: &PeerId, frame: &Frame) {
+        match frame {
+            Frame::Announce(it) => self.peers.refuse(peer, it.announcement.id()),
+            Frame::Status(it) if !it.done => self.peers.refuse(peer, it.broadcast),
+            Frame::Status(_) | Frame::Chunk(_) => {}
+        }
     }
 
     fn announced(&mut self, peer: PeerId, it: Announce, now: Instant) -> Vec<Action> {

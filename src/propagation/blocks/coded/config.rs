@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CodedConfig {
-    /// Peers that take part; further ones are told nothing and ignored. **Default:** 128.
+    /// Peers that take part; further ones tell of blocks, and are told of them, in another way. **Default:** 128.
     pub max_peers: usize,
     /// The largest block, in bytes; an announcement of a larger one is refused. At most [`super::MAX_BLOCK`] counts.
     /// **Default:** 4 MiB.

@@ -270,19 +270,43 @@ fn a_block_that_comes_again_is_not_sent_again() {
 }
 
 #[test]
-fn strangers_and_surplus_peers_are_ignored() {
-    let [one, two] = peers();
+fn who_has_no_place_is_told_so_and_strangers_are_ignored() {
+    let [one, two, stranger] = peers();
     let config = CodedConfig {
         max_peers: 1,
         ..CodedConfig::default()
     };
     let mut node = node_with(config, &[one, two]);
     let block = block(2000);
-    assert!(
-        node.receive(two, announce(block.announcement(), all()))
-            .is_empty()
-    );
-    assert_eq!(node.core.next(&two, MAX_FRAME), None);
+    for peer in [two, stranger] {
+        let actions = node.receive(peer, announce(block.announcement(), all()));
+        assert!(actions.is_empty());
+        // It may push some before it is told.
+        assert!(node.receive(peer, chunk(&block, 0)).is_empty());
+    }
+    assert!(refuses(&node.sends(&two), block.id()));
+    assert!(node.sends(&stranger).is_empty());
+    // What the peer goes on with it is told of again, but not what it has done with; and of so many at a time.
+    for (done, times) in [(false, 1), (true, 0)] {
+        let status = Status {
+            broadcast: block.id(),
+            have: all(),
+            want: ChunkSet::EMPTY,
+            done,
+        };
+        for _ in 0..3 {
+            node.receive(two, Frame::Status(status.clone()));
+        }
+        assert_eq!(node.sends(&two).len(), times);
+    }
+    for number in 0..100 {
+        let block = self::block(3000 + number);
+        node.receive(two, announce(block.announcement(), all()));
+    }
+    assert_eq!(node.sends(&two).len(), 32);
+    node.receive(two, announce(block.announcement(), all()));
+    node.core.peer_gone(&two, node.now);
+    assert!(node.sends(&two).is_empty());
     assert_eq!(
         node.receive(one, announce(block.announcement(), all()))
             .len(),

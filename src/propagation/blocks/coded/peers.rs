@@ -25,11 +25,13 @@ const MAX_REFUSALS: usize = 32;
 /// Chunks of a broadcast that is over here: as many as a block has may be on their way.
 const MAX_STRAYS: usize = super::MAX_CHUNKS;
 
-/// The peers that take part.
+/// The peers that take part, and those that have no place.
 #[derive(Debug)]
 pub(super) struct Peers {
     max: usize,
     peers: BTreeMap<PeerId, Box<Peer>>,
+    /// Of those without a place: what they are still to be told to leave us out of.
+    surplus: BTreeMap<PeerId, VecDeque<BroadcastId>>,
     /// Of those who are gone.
     gone: Debts<Account>,
 }
@@ -65,15 +67,21 @@ impl Peers {
         Self {
             max,
             peers: BTreeMap::new(),
+            surplus: BTreeMap::new(),
             gone: Debts::default(),
         }
     }
 
-    /// False: there is no room, or the peer is here already.
+    /// False: there is no place for it, or the peer is here already.
     pub(super) fn join(&mut self, peer: PeerId) -> bool {
-        if self.peers.len() >= self.max || self.contains(&peer) {
+        if self.contains(&peer) {
             return false;
         }
+        if self.peers.len() >= self.max {
+            self.surplus.entry(peer).or_default();
+            return false;
+        }
+        self.surplus.remove(&peer);
         let unknown = Peer {
             window: WINDOW,
             account: self.gone.take(&peer).unwrap_or_default(),
@@ -85,6 +93,7 @@ impl Peers {
     }
 
     pub(super) fn leave(&mut self, peer: &PeerId, now: Instant) {
+        self.surplus.remove(peer);
         if let Some(gone) = self.peers.remove(peer) {
             self.keep(*peer, gone.account, now);
         }
@@ -97,6 +106,7 @@ impl Peers {
         }
     }
 
+    /// Whether the peer takes part.
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.peers.contains_key(peer)
     }
@@ -228,18 +238,21 @@ impl Peers {
 
     /// The peer is to be told that we need nothing of a broadcast.
     pub(super) fn refuse(&mut self, peer: &PeerId, id: BroadcastId) {
-        if let Some(peer) = self.peers.get_mut(peer)
-            && !peer.refusals.contains(&id)
+        if let Some(refusals) = self.refusals(peer)
+            && !refusals.contains(&id)
         {
-            peer.refusals.push_back(id);
-            if peer.refusals.len() > MAX_REFUSALS {
-                peer.refusals.pop_front();
+            refusals.push_back(id);
+            if refusals.len() > MAX_REFUSALS {
+                refusals.pop_front();
             }
         }
     }
 
     /// The next broadcast that the peer is to be told to leave us out of.
     pub(super) fn refusals(&mut self, peer: &PeerId) -> Option<&mut VecDeque<BroadcastId>> {
-        self.peers.get_mut(peer).map(|peer| &mut peer.refusals)
+        match self.peers.get_mut(peer) {
+            Some(peer) => Some(&mut peer.refusals),
+            None => self.surplus.get_mut(peer),
+        }
     }
 }
