@@ -61,6 +61,26 @@ fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
 }
 
 #[test]
+fn who_was_told_of_a_block_on_other_streams_is_not_told_again_where_it_does_not_go_in_chunks() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    blocks.joined(peer, true, now);
+    let transactions = (0..5).map(|number| vec![number; 60_000].into());
+    let (id, block, _) = block(&transactions.collect::<Vec<_>>());
+    let accepted = AcceptedBlock::new(id.clone(), block, TestChain);
+    let outputs = blocks.accepted(accepted, &pool, now);
+    assert!(matches!(outputs[..], [Output::Ask(Question::Encode(..))]));
+    // Meanwhile.
+    let mut outputs = blocks.moved(peer, true, now);
+    outputs.extend(blocks.answered(Answer::Encoded(id, None), &pool, now));
+    let told = outputs.iter();
+    let told = told.filter(|output| matches!(output, Output::Send(..)));
+    assert_eq!(told.count(), 1, "who tells twice pays");
+}
+
+#[test]
 fn what_finds_no_room_in_a_queue_is_told_when_there_is_some() {
     let [asks, other] = [(); 2].map(|()| PeerId::random());
     let now = crate::platform::now();

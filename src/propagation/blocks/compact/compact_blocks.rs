@@ -386,14 +386,15 @@ impl CompactBlocks {
         }
     }
 
-    /// A block that was to go to a peer in chunks is announced to it instead, if it is still kept.
+    /// A block that was to go to a peer in chunks is announced to it instead, if it is still kept, and the peer was not told of it meanwhile.
     pub fn announce(&mut self, peer: PeerId, id: &ItemId) -> Vec<Action> {
         let mut out = Actions::default();
         let kept = self.recent.get(id).filter(|kept| kept.accepted.is_some());
-        if let Some(kept) = kept
-            && !kept.dealings(&peer).settled
-        {
-            kept.announce(peer, "it does not get it in chunks", &mut out);
+        if let Some(kept) = kept {
+            let dealings = kept.dealings(&peer);
+            if !dealings.settled && !dealings.heard {
+                kept.announce(peer, "it does not get it in chunks", &mut out);
+            }
         }
         out.into_vec()
     }
