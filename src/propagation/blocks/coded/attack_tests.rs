@@ -331,6 +331,64 @@ fn a_peer_that_leaves_a_broadcast_is_asked_no_more() {
     assert!(paid(&node.wait(Duration::from_secs(40))).is_empty());
 }
 
+/// A node in between pushes them before it has heard of the peer.
+#[test]
+fn chunks_that_are_pushed_anew_over_other_streams_are_no_crime() {
+    let [source, between, end] = peers();
+    let block = block(2000);
+    for both_move in [true, false] {
+        let (mut middle, mut last) = (node(&[source, end]), node(&[between]));
+        middle.learn(source, block.announcement(), all());
+        for index in 0..8 {
+            let mut chunk = block.chunk(index).expect("a chunk");
+            chunk.spread = true;
+            middle.receive(source, Frame::Chunk(chunk));
+        }
+        let pushed = middle.sends(&end);
+        assert!(matches!(pushed[..], [Frame::Announce(_), ..]));
+        assert_eq!(pushed.len(), 9);
+        for frame in pushed.clone() {
+            assert!(paid(&last.receive(between, frame)).is_empty());
+        }
+        let id = block.id();
+        last.core.header_checked(id, Verdict::Accept, last.now);
+        // What is under way is lost.
+        last.sends(&between);
+        middle.core.peer_gone(&end, middle.now);
+        middle.core.peer_joined(end, middle.now);
+        if both_move {
+            last.core.peer_gone(&between, last.now);
+            last.core.peer_joined(between, last.now);
+        }
+        let mut actions = Vec::new();
+        let anew = middle.sends(&end);
+        assert_eq!(anew, pushed);
+        for frame in anew {
+            actions.extend(last.receive(between, frame));
+        }
+        let time = Duration::from_millis(100);
+        for _ in 0..30 {
+            for index in middle.wants(&source).iter() {
+                middle.receive(source, chunk(&block, index));
+            }
+            for frame in middle.sends(&end) {
+                actions.extend(last.receive(between, frame));
+            }
+            for frame in last.sends(&between) {
+                middle.receive(end, frame);
+            }
+            middle.wait(time);
+            actions.extend(last.wait(time));
+        }
+        // Of who has not moved yet it looks like one: such a one is excused where streams are moved, in the lanes.
+        let paid = paid(&actions);
+        assert_eq!(paid.len(), if both_move { 0 } else { 8 });
+        assert!(paid.iter().all(|it| it.1 == Misdeed::InvalidMessage));
+        let is_whole = |action: &Action| matches!(action, Action::Reconstruct(_));
+        assert!(actions.iter().any(is_whole), "it has all the same");
+    }
+}
+
 #[test]
 fn whose_chunk_gave_way_to_others_pays_nothing_and_others_are_asked() {
     let [slow, honest] = peers();
