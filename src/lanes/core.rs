@@ -61,8 +61,9 @@ pub(crate) trait Core: 'static {
     /// What a peer sends was not read here for so long, until now: what it was asked for and has not sent has as much more time.
     fn unheard(&mut self, peer: PeerId, time: Duration, now: Instant);
 
-    /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it. Where a
-    /// frame goes on ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.
+    /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it, and is held
+    /// back for that on the lane of blocks alone, where it is asked for again at each piece of room. Where a frame goes on
+    /// ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing>;
 
     /// What was sent to a peer by [`Action::Send`] found no room in its queue, and does not go out.

@@ -268,7 +268,7 @@ impl<C: Core> Lanes<C> {
         let mut at = peer.session.deadline();
         let mut wake = |time: Instant| at = Some(at.map_or(time, |at| at.min(time)));
         peer.held.all().filter(|at| *at > now).for_each(&mut wake);
-        peer.is_full = Lane::ALL.iter().any(|lane| peer.room(*lane) == 0);
+        peer.wants_room = Lane::ALL.iter().any(|lane| peer.is_short_of_room(*lane));
         for class in C::CLASSES {
             match self.core.next_at(&id, *class, now) {
                 // Who has no room is fed when there is some again.

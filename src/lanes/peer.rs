@@ -126,8 +126,8 @@ pub(super) struct Peer {
     pub(super) held: Held,
     /// When it is fed next if nothing happens.
     pub(super) wakes_at: Option<Instant>,
-    /// Whether one of its lanes had no room when it was fed last.
-    pub(super) is_full: bool,
+    /// Whether one of its lanes was short of room when it was fed last.
+    pub(super) wants_room: bool,
 }
 
 /// Until when what waits for a peer has to wait for the limits of its class.
@@ -153,7 +153,7 @@ impl Peer {
             window: Window::default(),
             held: Held::default(),
             wakes_at: None,
-            is_full: false,
+            wants_room: false,
         }
     }
 
@@ -191,7 +191,7 @@ impl Peer {
 
     /// Whether more room on its lanes, or what its connections are to be told, is a reason to feed it.
     pub(super) fn waits(&self) -> bool {
-        self.is_full || self.connections.iter().any(|one| one.tells)
+        self.wants_room || self.connections.iter().any(|one| one.tells)
     }
 
     fn paused(&self, lane: Lane) -> Option<Whose> {
@@ -320,6 +320,16 @@ impl Peer {
             // What it acknowledges stands among the votes that we do not read: it may wait for what we have to send.
             Lane::Bulk if self.held_up(Lane::Urgent).is_some() => self.window.unheard_room(),
             Lane::Bulk => self.window.room(),
+        }
+    }
+
+    /// Whether more room on a lane may bring something out: there is none, or on the lane of blocks not all of it, since a core holds back a
+    /// frame there that is longer than the room.
+    pub(super) fn is_short_of_room(&self, lane: Lane) -> bool {
+        let room = self.room(lane);
+        match lane {
+            Lane::Block => room < BLOCK_ROOM,
+            Lane::Urgent | Lane::Bulk => room == 0,
         }
     }
 

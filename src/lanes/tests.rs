@@ -29,7 +29,7 @@ struct Probe {
     waiting: [usize; Class::ALL.len()],
     /// Bytes in each, unpacked.
     payload: usize,
-    /// Instead of blocks: pieces of them, how long each is and whether a frame ends with it.
+    /// Instead of blocks: pieces of them, how long each is and whether a frame ends with it. What is longer than the room is held back.
     pieces: Option<VecDeque<(usize, bool)>>,
     met: Vec<&'static str>,
     /// Frames that are kept, and what they took.
@@ -111,12 +111,12 @@ impl Core for Probe {
         self.deadline = self.deadline.map(|(at, peer)| (at + time, peer));
     }
 
-    fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
+    fn next(&mut self, _: PeerId, class: Class, room: usize, _: Instant) -> Option<Outgoing> {
         self.asked += 1;
         if class == Class::Block
             && let Some(pieces) = &mut self.pieces
         {
-            let (length, ends) = pieces.pop_front()?;
+            let (length, ends) = pieces.pop_front_if(|(length, _)| *length <= room)?;
             return Some(Outgoing {
                 frames: usize::from(ends),
                 ..Outgoing::one(vec![0; length].into())
@@ -857,6 +857,19 @@ fn nothing_comes_between_the_pieces_of_a_frame() {
         driven.report(1, Report::Written(1, Lane::Block, BLOCK_ROOM));
     }
     assert_eq!(lengths, [BLOCK_ROOM, 3, 20, 4, 20]);
+}
+
+#[test]
+fn what_was_held_back_for_want_of_room_goes_when_there_is_some() {
+    let mut driven = Driven::open();
+    let length = BLOCK_ROOM / 2 + 1;
+    driven.lanes.core.pieces = Some([(length, true), (length, true)].into());
+    driven.has(Class::Block, 0);
+    let (orders, _) = driven.drain();
+    assert_eq!(sent(&orders, Lane::Block), length);
+    driven.report(1, Report::Written(1, Lane::Block, length));
+    let (orders, _) = driven.drain();
+    assert_eq!(sent(&orders, Lane::Block), length);
 }
 
 #[test]

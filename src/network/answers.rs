@@ -120,31 +120,34 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
         channel: C,
         work: impl Future<Output = Option<Told>> + Send + 'static,
     ) -> Result<BoxFuture<'static, Answered<Q, C>>, (C, NoRoom)> {
-        let (peer, account) = asker;
+        let (peer, _) = asker;
         // One alone is answered in any case.
         let counts = counts.min(self.limits.per_peer);
         if self.peers.get(&peer).copied().unwrap_or_default() + counts > self.limits.per_peer {
             return Err((channel, NoRoom::Peer));
         }
         let (waits, given_up) = oneshot::channel();
-        *self.accounts.entry(account).or_default() += counts;
-        *self.peers.entry(peer).or_default() += counts;
-        self.waiting += counts;
         let question = Question {
             asker,
             counts,
             waits,
         };
-        self.questions.insert(id, question);
+        self.note(id, question);
+        let mut gone = Vec::new();
         while self.waiting > self.limits.all {
             let goes = self.greatest().unwrap_or(id);
-            if let Some(Question { waits, .. }) = self.forget(&goes) {
-                // What has just begun goes on.
-                let _ = waits.send(());
-            }
+            let question = self.forget(&goes);
             if goes == id {
+                // Nobody has to go for one that is refused.
+                gone.into_iter()
+                    .for_each(|(id, question)| self.note(id, question));
                 return Err((channel, NoRoom::All));
             }
+            gone.extend(question.map(|question| (goes, question)));
+        }
+        for (_, question) in gone {
+            // What has just begun goes on.
+            let _ = question.waits.send(());
         }
         self.all += 1;
         let (room, at_work) = (self.room.clone(), Arc::clone(&self.at_work));
@@ -187,6 +190,15 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
     /// Nobody waits for the answer any more.
     pub(crate) fn gave_up(&mut self, id: &Q) {
         drop(self.forget(id));
+    }
+
+    /// Counts a question.
+    fn note(&mut self, id: Q, question: Question) {
+        let (peer, account) = question.asker;
+        *self.accounts.entry(account).or_default() += question.counts;
+        *self.peers.entry(peer).or_default() += question.counts;
+        self.waiting += question.counts;
+        self.questions.insert(id, question);
     }
 
     /// Counts a question no more.
@@ -379,6 +391,27 @@ mod tests {
         assert_eq!(answers.waiting, 5);
         drop(answer(&mut answers, whole));
         assert!(answers.peers.is_empty() && answers.accounts.is_empty() && answers.waiting == 0);
+    }
+
+    #[core::prelude::v1::test]
+    fn for_one_that_is_refused_nobody_has_to_go() {
+        let mut answers = answers(4);
+        let crowd = Account::Peer(PeerId::random());
+        let ask = |answers: &mut Answers<usize>, who, id, counts| {
+            answers.ask(who, (id, counts), (), async { None })
+        };
+        // Two of one account have five of the eight, and three others one each.
+        let two = [0, 1].map(|_| (PeerId::random(), crowd));
+        let mut asked: Vec<_> = (0..5)
+            .map(|id| ask(&mut answers, two[id % 2], id, 1).expect("room"))
+            .collect();
+        asked.extend((5..8).map(|id| ask(&mut answers, asker(), id, 1).expect("room")));
+        let refused = ask(&mut answers, asker(), 8, 4);
+        assert!(matches!(refused, Err(((), NoRoom::All))));
+        assert_eq!((answers.questions.len(), answers.waiting), (8, 8));
+        for asked in asked {
+            assert!(answer(&mut answers, asked).is_some());
+        }
     }
 
     #[core::prelude::v1::test]

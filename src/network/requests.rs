@@ -2,7 +2,7 @@
 //!
 //! libp2p counts streams both ways against one limit for each connection, and ends those beyond it without a word. So a peer is
 //! sent half as many at once, which leaves the other half to what it asks itself; further ones wait for their turn, as long as an
-//! answer may take.
+//! answer may take. One that counts as several takes as many of those places.
 //!
 //! A peer refuses messages that come faster than it lets them, and holds it against whoever sent them. So this end keeps to the
 //! same limits ([`RateLimiter::mirror`]): what would be refused waits for its turn too, and in its order. When the peer counts a message
@@ -93,6 +93,12 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// How many it takes of the places for messages under way to one peer: one that counts as several is worked at for as long there, and a peer
+    /// has room for as many questions as it may be sent messages.
+    fn places(self, at_once: usize) -> usize {
+        usize::try_from(self.items).map_or(at_once, |items| items.clamp(1, at_once))
+    }
+
     /// The limits that it is under, and what it costs there.
     fn costs(self) -> impl Iterator<Item = (Protocol, Cost)> {
         let (bytes, items) = (self.bytes as u64, self.items);
@@ -104,6 +110,7 @@ impl Counts {
 
 #[derive(Debug, Default)]
 struct Peer {
+    /// Places that those under way take ([`Counts::places`]).
     under_way: usize,
     /// What those count as, by limit.
     unanswered: HashMap<Protocol, Cost>,
@@ -252,14 +259,15 @@ impl Requests {
         let Some(of_peer) = self.peers.get_mut(peer) else {
             return Turn::None;
         };
-        if of_peer.under_way >= self.at_once {
-            return Turn::None;
-        }
         let is_over = |first: &Waiting| first.reply.is_closed();
         while of_peer.waiting.front().is_some_and(is_over) {
             of_peer.pop(&mut self.free);
         }
         if let Some(first) = of_peer.waiting.front() {
+            let places = first.counts.places(self.at_once);
+            if of_peer.under_way + places > self.at_once {
+                return Turn::None;
+            }
             let mut at = now;
             for (protocol, cost) in first.counts.costs() {
                 let unanswered = of_peer.unanswered.get(&protocol).copied();
@@ -333,7 +341,7 @@ impl Requests {
     ) {
         let weight = weight(counts.bytes);
         let of_peer = self.peers.entry(peer).or_default();
-        of_peer.under_way += 1;
+        of_peer.under_way += counts.places(self.at_once);
         for (protocol, cost) in counts.costs() {
             let unanswered = of_peer.unanswered.entry(protocol).or_default();
             unanswered.items += cost.items;
@@ -422,7 +430,8 @@ impl Requests {
         let sent = self.sent.remove(&id)?;
         // The task asks for the next turn of this peer then, and forgets it where there is none.
         let of_peer = self.peers.entry(sent.peer).or_default();
-        of_peer.under_way = of_peer.under_way.saturating_sub(1);
+        let places = sent.counts.places(self.at_once);
+        of_peer.under_way = of_peer.under_way.saturating_sub(places);
         of_peer.give_back(weight(sent.counts.bytes), &mut self.free);
         for (protocol, cost) in sent.counts.costs() {
             let unanswered = of_peer.unanswered.entry(protocol).or_default();
