@@ -193,8 +193,8 @@ export interface ValidationConfig {
   transactions?: Share
   /**
    * Questions about state that wait for an answer of the application; a further one is refused,
-   * with a sentence. Eight keys count as one; each has 9 KiB at most. **Default:** 128, of one
-   * peer 16.
+   * with a sentence. Eight keys count as one; each has 9 KiB at most. **Default:** 128, of one peer
+   * 16.
    */
   queries?: Share
   /**
