@@ -32,7 +32,6 @@ mod network_tests;
 mod news;
 mod overtaken;
 mod peer;
-mod pushers;
 mod reader;
 mod rescues;
 mod told;
@@ -61,7 +60,6 @@ use self::{
         ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval, tell_fetched,
         together,
     },
-    pushers::Pushers,
     reader::Reader,
     rescues::Rescues,
 };
@@ -141,7 +139,6 @@ pub(crate) struct Plumtree {
     overtaken: Overtaken,
     checking: HashMap<ShortId, Checking, Keyed>,
     peers: HashMap<PeerId, Peer, Keyed>,
-    pushers: Pushers,
     /// When the first peer came.
     began: Option<Instant>,
     /// The paces of those who are gone.
@@ -188,7 +185,6 @@ impl Plumtree {
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::with_hasher(keyed.clone()),
-            pushers: Pushers::default(),
             began: None,
             gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
@@ -209,11 +205,9 @@ impl Plumtree {
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
         self.disconnected(id, now);
         self.began.get_or_insert(now);
-        let pushes = self.pushers.count() < self.config.push_peers;
+        let pushing = self.peers.values().filter(|peer| peer.pushes).count();
+        let pushes = pushing < self.config.push_peers;
         let place = self.place();
-        if pushes {
-            self.pushers.begins(place);
-        }
         if let Some(holder) = self.holder_mut(place) {
             *holder = Some(id);
         }
@@ -277,9 +271,6 @@ impl Plumtree {
         }
         self.fetches.gone(id, now);
         self.overtaken.forget(&id);
-        if peer.pushes {
-            self.pushers.ends(peer.place);
-        }
         self.used.extend(peer.place);
         if let Some(holder) = self.holder_mut(peer.place) {
             *holder = None;
@@ -458,7 +449,7 @@ impl Plumtree {
             is_new.then_some((id, Claim { size, fee_rate }))
         });
         let by = (from, bit(peer.place), peer.pushes);
-        let noted = self.fetches.announced(by, news, Some(self.pushers), now);
+        let noted = self.fetches.announced(by, news, now);
         let stale = peer.stale(told - noted, self.learnt, now);
         Cost {
             items: stale * NEEDLESS,

@@ -1,7 +1,7 @@
 //! Announced items that are not here yet, and whom each is asked of.
 //!
 //! An announcement waits a moment, since the item is probably being pushed by another peer; how long, the node learns from how long
-//! pushes take (`fetches/patience.rs`); not at all once all whose links push have announced it, since what is announced there is not pushed. Then it is asked of one announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by
+//! pushes take (`fetches/patience.rs`). Then it is asked of one announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by
 //! another announcer. How much a peer is asked for at once grows with what it answers, from little on, and shrinks where pushes come before its answers, as TCP's window does with what is
 //! acknowledged and lost (RFC 5681): so where everything comes late under overload, little is fetched beside it, and where pushes are withheld, soon everything. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. So has whose answers
 //! this node does not read: it pays for nothing before it was heard for the whole of its time. After Bitcoin Core's `txrequest`.
@@ -22,7 +22,6 @@ use std::{
 use libp2p::PeerId;
 
 use self::patience::Patience;
-use super::pushers::Pushers;
 use crate::{
     chain::ShortId, debts::Debts, keyed::Keyed, order, platform::Instant,
     propagation::wire::MAX_IDS,
@@ -203,18 +202,15 @@ impl Fetches {
         &mut self,
         (peer, place, pushes): (PeerId, u128, bool),
         claims: impl Iterator<Item = (ShortId, Claim)>,
-        pushers: Option<Pushers>,
         now: Instant,
     ) -> u64 {
-        let (mut noted, mut due) = (0, Vec::new());
+        let mut noted = 0;
         let mut claims = claims.peekable();
         if claims.peek().is_none() {
             return noted;
         }
         // It is looked up once for all of them.
         let mut announcer = self.take_out(&peer);
-        // Who has answered nothing lately may be asked later, so that nobody is asked first for what it only announces.
-        let pushers = pushers.filter(|_| pushes && announcer.answers(self.limits.timeout, now));
         for (id, claim) in claims {
             if announcer.claims.len() >= self.limits.max_announced || announcer.claims.contains(&id)
             {
@@ -261,10 +257,6 @@ impl Fetches {
                 }
                 self.claims += 1;
                 noted += 1;
-                let is_pushed = pushers.is_none_or(|pushers| !pushers.are_all_in(wanted.known));
-                if !is_pushed && wanted.state == State::Waiting {
-                    due.push(id);
-                }
             }
         }
         let is_crowded = announcer.ready.len() > 2 * self.limits.max_announced;
@@ -272,7 +264,6 @@ impl Fetches {
         if is_crowded {
             self.clear(&peer);
         }
-        due.into_iter().for_each(|id| self.is_due(id));
         noted
     }
 
@@ -283,7 +274,7 @@ impl Fetches {
         (id, claim): (ShortId, Claim),
         now: Instant,
     ) {
-        self.announced(by, std::iter::once((id, claim)), None, now);
+        self.announced(by, std::iter::once((id, claim)), now);
         if let Some(wanted) = self.wanted.get_mut(&id) {
             wanted.returned = true;
         }
@@ -466,9 +457,7 @@ impl Fetches {
                 let timeout = self.limits.timeout;
                 let deadline = now + timeout;
                 let had_its_time = self.heard(&request, now) >= timeout;
-                let announcer = self.peers.get(&peer);
-                let answers = announcer.is_some_and(|announcer| announcer.answers(timeout, now));
-                let has_more = !had_its_time || answers;
+                let has_more = !had_its_time || self.answers(&peer, now);
                 let announcer = self.peers.get_mut(&peer).filter(|_| had_its_time);
                 if let Some(announcer) = announcer {
                     announcer.window = LEAST_WINDOW;
@@ -607,6 +596,12 @@ impl Fetches {
         }
     }
 
+    /// Whether a peer has sent something that it was asked for, lately.
+    fn answers(&self, peer: &PeerId, now: Instant) -> bool {
+        let answered = self.peers.get(peer).and_then(|peer| peer.answered);
+        answered.is_some_and(|answered| now < answered + self.limits.timeout)
+    }
+
     /// A peer is gone.
     pub(super) fn gone(&mut self, peer: PeerId, now: Instant) {
         let claims = self.peers.get_mut(&peer);
@@ -714,12 +709,6 @@ impl Announcer {
             record,
             excused: None,
         }
-    }
-
-    /// Whether it has sent something that it was asked for, within so long a time.
-    fn answers(&self, timeout: Duration, now: Instant) -> bool {
-        self.answered
-            .is_some_and(|answered| now < answered + timeout)
     }
 }
 

@@ -69,8 +69,8 @@ impl Plumtree {
         let push = link.push && (peer.pushes || !agrees_anew);
         peer.tells_link |= push != link.push;
         if peer.pushes != push {
+            peer.pushes = push;
             peer.count_anew();
-            self.set(from, push);
             if !push {
                 self.attach(from, now);
             }
@@ -123,10 +123,11 @@ impl Plumtree {
 
     /// Something calls for a link to be changed: the second time it is.
     fn change_if_still(&mut self, id: PeerId, push: bool, now: Instant) {
+        let others = self.peers.iter().filter(|(other, _)| **other != id);
+        let others = others.filter(|(_, peer)| peer.pushes).count();
         let wait = if push {
             (self.fetches.patience(now) * CUT_OFF).min(LONGEST_CUT)
         } else {
-            let others = self.pushers.count().saturating_sub(1);
             CYCLE / u32::try_from(others).unwrap_or(u32::MAX).max(1)
         };
         let share = random(&mut self.random);
@@ -146,7 +147,7 @@ impl Plumtree {
 
     /// Where no link pushes any more, another one shall: of one that tells of what is not here, or else of the first that does.
     pub(super) fn attach(&mut self, pruned: PeerId, now: Instant) {
-        if self.pushers.count() > 0 {
+        if self.peers.values().any(|peer| peer.pushes) {
             return;
         }
         let next = self.with_news(pruned, now);
@@ -159,7 +160,7 @@ impl Plumtree {
     /// A peer brought something new, where no link pushes any more.
     pub(super) fn attach_to(&mut self, from: PeerId, now: Instant) {
         self.detached = false;
-        if self.pushers.count() == 0 {
+        if !self.peers.values().any(|peer| peer.pushes) {
             self.change(from, true, now);
         }
     }
@@ -205,21 +206,6 @@ impl Plumtree {
         peers.get(at as usize).copied()
     }
 
-    /// A link pushes, or announces, from now on.
-    fn set(&mut self, id: PeerId, push: bool) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        if std::mem::replace(&mut peer.pushes, push) == push {
-            return;
-        }
-        if push {
-            self.pushers.begins(peer.place);
-        } else {
-            self.pushers.ends(peer.place);
-        }
-    }
-
     /// Makes a link push or announce, both ways. The others wait for the effect.
     pub(super) fn change(&mut self, id: PeerId, push: bool, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -227,10 +213,9 @@ impl Plumtree {
         };
         let share = random(&mut self.random);
         let settles_at = now + SETTLING + SETTLING.mul_f64(share);
-        peer.tells_link = true;
+        (peer.pushes, peer.tells_link) = (push, true);
         peer.is_in_time();
         peer.settle(settles_at);
-        self.set(id, push);
         self.fetches.touch(id);
         if self.effects.admits(EFFECT, now) {
             let others = self.peers.values_mut();

@@ -1,6 +1,6 @@
 //! What is asked of whom, and when.
 
-use super::{super::log::bit, *};
+use super::*;
 use crate::platform::test;
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ impl Fetches {
     /// One announcement.
     fn told(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
         let by = (peer, 0b10, false);
-        self.announced(by, std::iter::once((id, claim)), None, now);
+        self.announced(by, std::iter::once((id, claim)), now);
     }
 }
 
@@ -50,7 +50,7 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
     for number in 0..10 {
         fetches.told(id(number), ann, claim(300, number), now);
         let bobs = std::iter::once((id(number), claim(300, number)));
-        fetches.announced((bob, 0b100, false), bobs, None, now);
+        fetches.announced((bob, 0b100, false), bobs, now);
     }
     assert_eq!(
         fetches.arrived(id(9), &ann, now),
@@ -91,41 +91,6 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
         "it is here already"
     );
     assert!(fetches.is_ready(&ann) || fetches.peers[&ann].ready.is_empty());
-}
-
-#[test]
-fn what_nobody_will_push_is_not_waited_for_where_its_announcer_answers() {
-    let (mut fetches, now) = (
-        Fetches::new(MUCH, Keyed::new(&[1; 16])),
-        crate::platform::now(),
-    );
-    let [ann, bob, cid] = [(); 3].map(|()| PeerId::random());
-    let mut pushers = Pushers::default();
-    for place in [1, 2] {
-        pushers.begins(Some(place));
-    }
-    let tell = |fetches: &mut Fetches, peer, place, pushes, number| {
-        let claims = std::iter::once((id(number), claim(300, 1)));
-        fetches.announced((peer, bit(Some(place)), pushes), claims, Some(pushers), now);
-    };
-    // Nobody has answered yet.
-    for (peer, place) in [(ann, 1), (bob, 2)] {
-        tell(&mut fetches, peer, place, true, 0);
-    }
-    assert!(fetches.take(ann, now).is_empty());
-    fetches.on_time(now + LIMITS.patience);
-    let asked = fetches.take(ann, now + LIMITS.patience);
-    for id in asked {
-        fetches.arrived(id, &ann, now);
-    }
-    // One of the two who push may yet, and a third one's word says nothing.
-    tell(&mut fetches, ann, 1, true, 1);
-    tell(&mut fetches, cid, 3, false, 1);
-    assert!(fetches.take(ann, now).is_empty());
-    // Who has answered is last.
-    tell(&mut fetches, bob, 2, true, 2);
-    tell(&mut fetches, ann, 1, true, 2);
-    assert_eq!(fetches.take(ann, now), [id(2)]);
 }
 
 #[test]
