@@ -23,6 +23,7 @@ mod attack_tests;
 mod crowd_tests;
 mod fetches;
 mod items;
+mod lateness;
 mod lessons;
 mod links;
 mod log;
@@ -50,6 +51,7 @@ use libp2p::PeerId;
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
+    lateness::{Lateness, PROBES},
     lessons::{BELIEVED_ANYHOW, Push, Shows},
     links::{CHANGES, EFFECTS, OUTRUNS, random},
     log::{Batch, Entry, Log, Marks, bit},
@@ -152,9 +154,11 @@ pub(crate) struct Plumtree {
     learnt: u64,
     /// How far the peer is in our own items that has read on furthest.
     ahead: u64,
-    /// How often all links waited for the effect of one's change, and one was added since another was late.
+    /// How often all links waited for the effect of one's change, and one was swapped since another was late.
     effects: Pace,
     outruns: Pace,
+    /// How often something is asked for before its push has had its time.
+    probes: Pace,
     /// No link pushes any more, and nobody has told of anything that is not here since.
     detached: bool,
     random: u64,
@@ -194,6 +198,7 @@ impl Plumtree {
             ahead: 0,
             effects: Pace::new(EFFECTS),
             outruns: Pace::new(OUTRUNS),
+            probes: Pace::new(PROBES),
             detached: false,
             random: keyed.hash_one(0_u64) | 1,
             keyed,
@@ -252,10 +257,7 @@ impl Plumtree {
             rescued: 0,
             doubted: None,
             believed: 0,
-            late: 0,
-            ahead: 0,
-            late_since: None,
-            late_at: None,
+            lateness: Lateness::default(),
             heard: self.learnt,
         };
         self.peers.insert(id, peer);
@@ -300,7 +302,7 @@ impl Plumtree {
         self.holders.get_mut(usize::from(place?))
     }
 
-    /// The peers that have these places, those first that have come first.
+    /// The peers that have these places.
     fn holders(&self, places: u128) -> impl Iterator<Item = PeerId> {
         let held = (0..PLACES).zip(&self.holders);
         let held = held.filter(move |(place, _)| places & bit(Some(*place)) != 0);
@@ -380,8 +382,7 @@ impl Plumtree {
                         Shows::Push(Push {
                             took,
                             of_others,
-                            by: None,
-                            told: arrived.map_or(0, |arrived| arrived.known),
+                            after: None,
                         })
                     })
                 };
@@ -527,7 +528,11 @@ impl Plumtree {
         let known = checking.map_or(0, |checking| checking.known);
         let others = self.holders(known).filter(|other| *other != from);
         // Of others it is not noted what they have promised.
-        let others: Vec<_> = others.take(MOST_RETURNED).map(|peer| (peer, 0)).collect();
+        let mut others: Vec<_> = others.map(|peer| (peer, 0)).collect();
+        // Not always of the same.
+        let first = random(&mut self.random) * others.len() as f64;
+        others.rotate_left(first as usize);
+        others.truncate(MOST_RETURNED);
         let promised = fresh.promised.unwrap_or_default();
         for (id, fee_rate) in [(from, promised)].into_iter().chain(others) {
             let Some(peer) = self.peers.get(&id) else {

@@ -62,6 +62,9 @@ pub(super) struct Fetches {
     late: Option<(Instant, Instant)>,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
+    /// Whether the next that is announced is asked for after the least patience; and what is, by when.
+    probes: bool,
+    probed: VecDeque<(Instant, ShortId)>,
     /// In the order of their deadlines.
     requested: VecDeque<(Instant, Request)>,
     peers: HashMap<PeerId, Announcer, Keyed>,
@@ -172,6 +175,8 @@ impl Fetches {
             patience: Patience::new(limits.patience),
             late: None,
             waiting: VecDeque::new(),
+            probes: false,
+            probed: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::with_hasher(keyed.clone()),
             gone: Debts::default(),
@@ -229,6 +234,9 @@ impl Fetches {
             }
             let wanted = self.wanted.entry(id).or_insert_with(|| {
                 self.waiting.push_back((now, id));
+                if std::mem::take(&mut self.probes) {
+                    self.probed.push_back((now + self.limits.patience, id));
+                }
                 Wanted {
                     since: now,
                     known: 0,
@@ -357,6 +365,11 @@ impl Fetches {
         self.patience.at(now)
     }
 
+    /// The next item that is announced is asked for before its push has had its time, to see who is ahead of it.
+    pub(super) fn probe(&mut self) {
+        self.probes = true;
+    }
+
     /// An accepted item was pushed so long after it had been announced first, or before that.
     pub(super) fn pushed(&mut self, after: Duration, now: Instant) {
         self.patience.saw(after, now);
@@ -426,7 +439,8 @@ impl Fetches {
         let waiting = self.waiting.front();
         let waiting = waiting.map(|(at, _)| self.asked_from(*at));
         let requested = self.requested.front().map(|(at, ..)| *at);
-        waiting.into_iter().chain(requested).min()
+        let probed = self.probed.front().map(|(at, _)| *at);
+        waiting.into_iter().chain(probed).chain(requested).min()
     }
 
     /// Moves on what has waited long enough; returns the peers that did not answer in time.
@@ -436,13 +450,10 @@ impl Fetches {
             && self.asked_from(at) <= now
         {
             self.waiting.pop_front();
-            if self
-                .wanted
-                .get(&id)
-                .is_some_and(|wanted| wanted.state == State::Waiting)
-            {
-                self.is_due(id);
-            }
+            self.no_longer_waits(id);
+        }
+        while let Some(id) = pop_due(&mut self.probed, now) {
+            self.no_longer_waits(id);
         }
         let mut silent = Vec::new();
         while let Some(request) = pop_due(&mut self.requested, now) {
@@ -633,6 +644,14 @@ impl Fetches {
         if nobody {
             self.wanted.remove(&id);
         } else if asked {
+            self.is_due(id);
+        }
+    }
+
+    /// An item has had its time to come by itself.
+    fn no_longer_waits(&mut self, id: ShortId) {
+        let wanted = self.wanted.get(&id);
+        if wanted.is_some_and(|wanted| wanted.state == State::Waiting) {
             self.is_due(id);
         }
     }

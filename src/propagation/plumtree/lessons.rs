@@ -5,7 +5,7 @@
 //! who has nothing could say so of all, and nothing would ever have had to be fetched.
 //!
 //! One lesson goes this way: [`Plumtree::on_items`] notes in the item's entry (`Checking::shows`) what its way would show; [`Plumtree::conclude`] takes it from there once the item is
-//! accepted. How long a push took goes on to the patience (`fetches/patience.rs`) and to what is held against its link (`links.rs`); what was fetched goes to `rescues.rs`, until a push,
+//! accepted. How long a push took goes on to the patience (`fetches/patience.rs`) and to what is held against its link (`lateness.rs`); what was fetched goes to `rescues.rs`, until a push,
 //! or word of one, makes it a late push after all, or nobody's does: then [`Plumtree::count_rescues`] counts it for who had it, who is grafted for enough of them.
 //!
 //! Bounds: an entry for each item that is being checked; [`MOST_BELIEVED`] of what a peer says, and [`BELIEVED_ANYHOW`] of what one says that pushes nothing.
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use super::{Plumtree, late_after, peer::Peer};
+use super::{Plumtree, late_after, lateness::Verdict, peer::Peer};
 use crate::{
     chain::ShortId,
     platform::Instant,
@@ -46,10 +46,8 @@ pub(super) struct Push {
     pub(super) took: Duration,
     /// Whether that shows how long the pushes of others take too.
     pub(super) of_others: bool,
-    /// Whose push it was; `None`: of who brought the item.
-    pub(super) by: Option<Box<PeerId>>,
-    /// The places of those who had told of it by then.
-    pub(super) told: u128,
+    /// Whose push it was, and who had sent the item before, for the asking; `None`: of who brought it.
+    pub(super) after: Option<Box<(PeerId, PeerId)>>,
 }
 
 impl Plumtree {
@@ -75,24 +73,22 @@ impl Plumtree {
 
     /// A link pushes what is here, or would have. True: it had been fetched meanwhile, and need not have been.
     pub(super) fn pushed_late(&mut self, by: PeerId, id: ShortId, now: Instant) -> bool {
-        let push = |since, told| Push {
+        let push = |(of, since)| Push {
             took: now.saturating_duration_since(since),
             of_others: true,
-            by: Some(Box::new(by)),
-            told,
+            after: Some(Box::new((by, of))),
         };
         if let Some(checking) = self.checking.get_mut(&id) {
             let Some(Shows::Fetch(fetched)) = &checking.shows else {
                 return false;
             };
-            checking.shows = Some(Shows::Push(push(fetched.1, checking.known)));
+            checking.shows = Some(Shows::Push(push(**fetched)));
             return true;
         }
-        let Some(since) = self.rescues.pushed(&id, now) else {
+        let Some(fetched) = self.rescues.pushed(&id, now) else {
             return false;
         };
-        let told = self.log.get(id).map_or(0, |entry| entry.known);
-        self.learn(by, &push(since, told), now);
+        self.learn(by, &push(fetched), now);
         true
     }
 
@@ -111,10 +107,11 @@ impl Plumtree {
                 true
             }
             Some(Shows::Push(push)) => {
-                let by = push.by.as_deref().copied().or(brought);
+                let after = push.after.as_deref();
+                let by = after.map(|(by, _)| *by).or(brought);
                 if let Some(by) = by {
                     self.learn(by, &push, now);
-                    if push.by.is_none()
+                    if push.after.is_none()
                         && let Some(peer) = self.peers.get_mut(&by)
                     {
                         peer.believed = (peer.believed + BELIEVED).min(MOST_BELIEVED);
@@ -131,11 +128,21 @@ impl Plumtree {
         if push.of_others {
             self.fetches.pushed(push.took, now);
         }
-        let is_late = push.took >= late_after(&self.config);
-        let peer = self.peers.get_mut(&by);
-        let late = is_late.then_some(push.told);
-        if peer.is_some_and(|peer| peer.is_outrun(late, now)) {
-            self.replace(by, now);
+        // Else what this node is late itself with would be held against its links.
+        if self.fetches.is_late(now) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&by).filter(|peer| peer.pushes) else {
+            return;
+        };
+        if let Some((_, of)) = push.after.as_deref() {
+            peer.lateness.is_behind(*of);
+        }
+        let late_after = late_after(&self.config);
+        match peer.lateness.pushed(push.took, late_after, now) {
+            Verdict::Outrun(next) => self.replace(by, next, now),
+            Verdict::Doubted if self.probes.admits(1, now) => self.fetches.probe(),
+            Verdict::Doubted | Verdict::Good => {}
         }
     }
 }

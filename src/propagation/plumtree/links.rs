@@ -4,8 +4,7 @@
 //! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
 //! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
 //! ones. A node that nobody pushes to, and that pushes to nobody, takes another link as soon as somebody brings something new, which
-//! makes no cycle. Where a link brings what another announced long before, more often than not and for longer than an overload is likely to last,
-//! that one pushes instead. One link is changed at a time: its effect has to show, on
+//! makes no cycle. Where a link is late for longer than an overload is likely to last, one that is ahead of it pushes instead (`lateness.rs`). One link is changed at a time: its effect has to show, on
 //! it and on the others, before they are judged. So that changes without end, of whoever's links, do not hold up all judgement for ever,
 //! that of the others waits only so often ([`EFFECTS`]).
 
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use super::{Plumtree, peer::Peer};
+use super::{Plumtree, lateness::Lateness, peer::Peer};
 use crate::{peers::Misdeed, platform::Instant, propagation::wire::Link, traffic::Rate};
 
 /// Duplicates on one link after which it is judged.
@@ -34,10 +33,6 @@ const CYCLE: Duration = Duration::from_secs(2);
 /// As many times the patience of the node is the longest wait before it grafts: what makes it wait costs all that is behind it as much.
 const CUT_OFF: u32 = 4;
 const LONGEST_CUT: Duration = Duration::from_secs(1);
-/// A link is outrun that has brought things late for so long, longer than a storm lasts most often; late ones count one more, the others
-/// one less, and so much it has to come to.
-const OUTRUN_FOR: Duration = Duration::from_secs(10);
-const OUTRUN: u32 = 16;
 /// How often a node swaps two links for that: four times at once and once a minute, each counting its seconds.
 pub(super) const OUTRUNS: Rate = Rate {
     per_second: 1,
@@ -71,6 +66,7 @@ impl Plumtree {
         if peer.pushes != push {
             peer.pushes = push;
             peer.count_anew();
+            peer.lateness = Lateness::default();
             if !push {
                 self.attach(from, now);
             }
@@ -165,17 +161,11 @@ impl Plumtree {
         }
     }
 
-    /// What a link pushes has come too late for too long: one whose peer had told of all of that shall push instead. It has more than half of it sooner, and so
-    /// the two do not swap again where all links are slow.
-    pub(super) fn replace(&mut self, late: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&late) else {
-            return;
-        };
-        peer.late_since = Some(now);
-        let ahead = std::mem::take(&mut peer.ahead);
-        if let Some(next) = self.any_in(ahead, late)
-            && self.outruns.admits(OUTRUN_PACE, now)
-        {
+    /// What a link pushes has come too late for too long: that of this peer, which has sent the same before, shall push instead. It would have sooner yet, by the time that
+    /// the questions took, and so the two do not swap again where all links are slow.
+    pub(super) fn replace(&mut self, late: PeerId, next: PeerId, now: Instant) {
+        let is_other = self.peers.get(&next).is_some_and(|peer| !peer.pushes);
+        if is_other && self.outruns.admits(OUTRUN_PACE, now) {
             // In this order: nobody is left that no link pushes to.
             self.change(next, true, now);
             self.change(late, false, now);
@@ -214,44 +204,13 @@ impl Plumtree {
         let share = random(&mut self.random);
         let settles_at = now + SETTLING + SETTLING.mul_f64(share);
         (peer.pushes, peer.tells_link) = (push, true);
-        peer.is_in_time();
+        peer.lateness = Lateness::default();
         peer.settle(settles_at);
         self.fetches.touch(id);
         if self.effects.admits(EFFECT, now) {
             let others = self.peers.values_mut();
             others.for_each(|peer| peer.wait_for(push, settles_at));
         }
-    }
-}
-
-impl Peer {
-    /// It has pushed something, in time, or late and these had told of it. True: more than half has been late for too long.
-    pub(super) fn is_outrun(&mut self, late: Option<u128>, now: Instant) -> bool {
-        if self.late_at.is_some_and(|at| now >= at + OUTRUN_FOR) {
-            self.is_in_time();
-        }
-        let Some(told) = late else {
-            self.late = self.late.saturating_sub(1);
-            if self.late == 0 {
-                self.is_in_time();
-            }
-            return false;
-        };
-        self.ahead = match self.ahead & told {
-            0 => told,
-            still => still,
-        };
-        // As many as it takes to be sure, and few enough that it is soon over when it is no longer so.
-        self.late = (self.late + 1).min(OUTRUN);
-        self.late_at = Some(now);
-        let since = *self.late_since.get_or_insert(now);
-        self.late >= OUTRUN && now >= since + OUTRUN_FOR
-    }
-
-    /// Nothing is held against it for being late.
-    fn is_in_time(&mut self) {
-        (self.late, self.late_since, self.late_at) = (0, None, None);
-        self.ahead = 0;
     }
 }
 

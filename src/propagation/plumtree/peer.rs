@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     MISSING, STALE,
+    lateness::Lateness,
     log::{BATCH_BYTES, Batch, Log, Marks, bit, encode},
     long::{LONG, Long},
     reader::{Reader, Step},
@@ -84,12 +85,8 @@ pub(super) struct Peer {
     pub(super) doubted: Option<bool>,
     /// How often it is believed yet that it would have pushed something, since it has pushed something else (`lessons.rs`).
     pub(super) believed: u32,
-    /// By how much more of what it pushes came long after others announced it than did not, since when, and when last.
-    pub(super) late: u32,
-    pub(super) late_since: Option<Instant>,
-    /// The places of those who had told of all of that, or else of the latest.
-    pub(super) ahead: u128,
-    pub(super) late_at: Option<Instant>,
+    /// How late what it pushes comes, while its link pushes.
+    pub(super) lateness: Lateness,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
     pub(super) heard: u64,
 }

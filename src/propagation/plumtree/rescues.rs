@@ -83,10 +83,10 @@ impl Rescues {
         self.waited = self.waited.saturating_sub(1);
     }
 
-    /// A link that pushes brought an item. If that was fetched, it need not have been: when it had been announced first.
-    pub(super) fn pushed(&mut self, id: &ShortId, now: Instant) -> Option<Instant> {
+    /// A link that pushes brought an item. If that was fetched, it need not have been: who had sent it, and when it had been announced first.
+    pub(super) fn pushed(&mut self, id: &ShortId, now: Instant) -> Option<(PeerId, Instant)> {
         let fetched = self.fetched.remove(id)?;
-        (now <= fetched.at + KEPT).then_some(fetched.since)
+        (now <= fetched.at + KEPT).then_some((fetched.of, fetched.since))
     }
 
     /// The next item that nobody has pushed in so long a time after it was fetched: when that was, and of whom.
@@ -126,7 +126,7 @@ mod tests {
             let at = start + Duration::from_millis(number);
             rescues.fetched(id(number), peer, start, at);
         }
-        assert_eq!(rescues.pushed(&id(1), start + WAIT), Some(start));
+        assert_eq!(rescues.pushed(&id(1), start + WAIT), Some((peer, start)));
         assert_eq!(
             rescues.pushed(&id(1), start + WAIT),
             None,
@@ -151,7 +151,7 @@ mod tests {
                 .map(|(_, from)| from),
             Some(peer)
         );
-        let since = Some(start);
+        let since = Some((peer, start));
         assert_eq!(
             rescues.pushed(&id(2), start + WAIT),
             since,

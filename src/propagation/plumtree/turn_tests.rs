@@ -15,16 +15,24 @@ fn item(number: u64) -> Accepted {
     }
 }
 
-/// The items in what goes out.
-fn items(mut out: Outgoing) -> Vec<Bytes> {
-    let mut items = Vec::new();
+/// The frames in what goes out.
+fn frames(mut out: Outgoing) -> Vec<Kind> {
+    let mut frames = Vec::new();
     while out.bytes.has_remaining() {
         let length = prost::decode_length_delimiter(&mut out.bytes).expect("a length");
-        if let Kind::Items(batch) = Frame::read(out.bytes.split_to(length)).expect("right") {
-            items.extend(batch.items);
-        }
+        frames.push(Frame::read(out.bytes.split_to(length)).expect("right"));
     }
-    items
+    frames
+}
+
+/// The items in what goes out.
+fn items(out: Outgoing) -> Vec<Bytes> {
+    let frames = frames(out).into_iter();
+    let items = frames.filter_map(|frame| match frame {
+        Kind::Items(batch) => Some(batch.items),
+        _ => None,
+    });
+    items.flatten().collect()
 }
 
 /// All items that go out to a peer now.
@@ -307,8 +315,8 @@ fn a_push_that_comes_while_the_fetched_item_is_checked_is_late_for_whose_it_is()
         assert_eq!(comes(&mut tree, bob, number, late), 0);
         tree.accepted(Some(ann), [item(number)], late);
     }
-    assert_eq!((tree.peers[&ann].late, tree.peers[&bob].duplicates), (0, 0));
-    assert!(tree.peers[&bob].late > 0);
+    assert!(!tree.peers[&ann].lateness.is_late() && tree.peers[&bob].lateness.is_late());
+    assert_eq!(tree.peers[&bob].duplicates, 0);
     tree.count_rescues(late + Duration::from_secs(5));
     assert_eq!(tree.peers[&ann].rescued, 0, "they need not have been");
 }
@@ -483,33 +491,108 @@ fn what_goes_out_counts_as_much_here_as_there() {
     assert_eq!(answer.items, 4);
 }
 
-#[test]
-fn a_link_that_is_late_more_often_than_not_swaps_with_one_that_had_told_of_all() {
+/// The first of three pushes an item every so many times 10 ms, so many times 10 ms late; the others announce what is late, the last only half of
+/// that, and send it if they answer. Whose links push in the end.
+fn who_pushes(
+    config: &TreeConfig,
+    (every, times): (u64, u64),
+    late: impl Fn(u64) -> u64,
+    answers: bool,
+) -> [bool; 3] {
     let peers = [(); 3].map(|()| PeerId::random());
     let [ann, bob, cid] = peers;
-    let start = crate::platform::now();
-    // Of four items one is late, two, or three; of those cid had told of half.
-    for (late, swaps) in [(1, false), (2, false), (3, true)] {
-        let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
-        peers.iter().for_each(|peer| tree.connected(*peer, start));
-        for peer in [bob, cid] {
-            tree.on_link(peer, &Link { push: false }, start);
+    let (start, pool) = (
+        crate::platform::now(),
+        Mempool::new(Default::default(), &[1; 16]),
+    );
+    let mut tree = Plumtree::new(config.clone(), &[1; 16]);
+    peers.iter().for_each(|peer| tree.connected(*peer, start));
+    for peer in [bob, cid] {
+        tree.on_link(peer, &Link { push: false }, start);
+    }
+    let bring = |tree: &mut Plumtree, from, number, now| {
+        if comes(tree, from, number, now) > 0 {
+            tree.accepted(Some(from), [item(number)], now);
         }
-        let delay = late_after(&tree.config);
-        for number in 0..300 {
-            let now = start + Duration::from_millis(50) * u32::try_from(number).expect("small");
-            if number % 4 < late {
-                for peer in [bob, cid].into_iter().take(1 + usize::from(number % 8 < 4)) {
-                    let told = announcement(number..number + 1);
-                    tree.on_announce(peer, &told, |_, held| held, now);
+    };
+    let ids = (0..times).map(|number| (item(number).key.short(), number));
+    let (numbers, mut coming, mut asked) = (ids.collect::<HashMap<_, _>>(), Vec::new(), Vec::new());
+    for step in 0..times * every {
+        let now = start + Duration::from_millis(10) * u32::try_from(step).expect("small");
+        tree.on_time(&pool, now);
+        for (from, number) in std::mem::take(&mut asked) {
+            bring(&mut tree, from, number, now);
+        }
+        if step % every == 0 {
+            let number = step / every;
+            let by = late(number);
+            coming.push((step + by, number));
+            let tell = if by == 0 {
+                0
+            } else {
+                1 + usize::from(number % 2 == 0)
+            };
+            for peer in [bob, cid].into_iter().take(tell) {
+                let told = announcement(number..number + 1);
+                tree.on_announce(peer, &told, |_, held| held, now);
+            }
+        }
+        for (_, number) in coming.extract_if(.., |(at, _)| *at <= step) {
+            bring(&mut tree, ann, number, now);
+        }
+        for peer in [bob, cid] {
+            let out = std::iter::from_fn(|| tree.next(peer, None, now));
+            for frame in out.flat_map(frames) {
+                if let Kind::Fetch(fetch) = frame {
+                    let ids = wire::ids(&fetch.ids).expect("ids");
+                    asked.extend(ids.filter(|_| answers).map(|id| (peer, numbers[&id])));
                 }
             }
-            comes(&mut tree, ann, number, now + delay);
-            tree.accepted(Some(ann), [item(number)], now + delay);
         }
-        let pushes = peers.map(|peer| tree.peers[&peer].pushes);
-        assert_eq!(pushes, [!swaps, swaps, false], "{late}");
     }
+    peers.map(|peer| tree.peers[&peer].pushes)
+}
+
+#[test]
+fn a_link_that_is_late_more_often_than_not_swaps_with_one_that_is_ahead() {
+    for (part, swaps) in [(1, false), (2, false), (3, true)] {
+        let late = |number| if number % 4 < part { 24 } else { 0 };
+        let pushes = who_pushes(&TreeConfig::default(), (5, 400), late, true);
+        assert_eq!(pushes, [!swaps, swaps, false], "{part}");
+    }
+}
+
+#[test]
+fn who_only_announces_takes_no_links_place() {
+    let pushes = who_pushes(&TreeConfig::default(), (10, 300), |_| 30, false);
+    assert_eq!(pushes, [true, false, false]);
+}
+
+#[test]
+fn a_link_that_is_late_but_now_and_then_swaps_all_the_same() {
+    // Later and later, so that nothing has to be fetched.
+    let late = |number: u64| {
+        if number % 970 < 950 {
+            100.min(number / 10)
+        } else {
+            0
+        }
+    };
+    let pushes = who_pushes(&TreeConfig::votes(), (1, 6 * 970), late, true);
+    assert!(!pushes[0], "{pushes:?}");
+}
+
+#[test]
+fn a_link_that_is_very_late_with_half_swaps() {
+    let late = |number: u64| {
+        if number % 4 < 2 {
+            100.min(number / 10)
+        } else {
+            0
+        }
+    };
+    let pushes = who_pushes(&TreeConfig::votes(), (1, 3000), late, true);
+    assert!(!pushes[0], "{pushes:?}");
 }
 
 #[test]
