@@ -257,8 +257,8 @@ fn open_files() -> usize {
     let line = limits
         .lines()
         .find(|line| line.starts_with("Max open files"));
-    let words = line.into_iter().flat_map(str::split_whitespace);
-    let soft = words.skip(3).next();
+    let mut words = line.into_iter().flat_map(str::split_whitespace);
+    let soft = words.nth(3);
     soft.and_then(|text| text.parse().ok())
         .unwrap_or(usize::MAX)
 }
