@@ -10,7 +10,7 @@ use selkie::chain::Opaque;
 
 use crate::{
     JOINING,
-    hub::{Hub, State, bare_node},
+    hub::{Hub, State, bare_node, beside},
     nodes, runtime,
     support::{Figure, full_or},
 };
@@ -38,13 +38,6 @@ pub fn measure() -> Vec<Figure> {
         baseline: None,
         baseline_name: "",
         target: Some(0.0..=target),
-    };
-    let beside = |figure: Figure, baseline: f64| Figure {
-        name: format!("{}, beside bare libp2p", figure.name),
-        baseline: Some(baseline.into()),
-        baseline_name: "bare libp2p",
-        target: None,
-        ..figure
     };
     let memory = |target| figure("memory a connection", "kB", memory, target);
     let cpu = |target| figure("CPU", "of a core", cpu, target);

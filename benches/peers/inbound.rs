@@ -16,7 +16,7 @@ use selkie::{Item, ItemKind, Multiaddr, NetworkEvent, P2PNetworkManager, PeerId,
 use crate::{
     JOINING,
     child::{self, Child},
-    hub::{Hub, bare_node},
+    hub::{Hub, bare_node, beside},
     node, nodes, runtime,
     support::{Figure, Measured, full_or},
 };
@@ -57,13 +57,6 @@ pub fn measure() -> Vec<Figure> {
         baseline: None,
         baseline_name: "",
         target: target.map(|most| 0.0..=most),
-    };
-    let beside = |figure: Figure, baseline: f64| Figure {
-        name: format!("{}, beside bare libp2p", figure.name),
-        baseline: Some(baseline.into()),
-        baseline_name: "bare libp2p",
-        target: None,
-        ..figure
     };
     let memory = |target| figure("memory a connection", "kB", held.rest.memory.into(), target);
     let cpu = |target| figure("CPU at rest", "of a core", held.rest.cpu.into(), target);

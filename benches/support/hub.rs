@@ -24,11 +24,22 @@ use crate::{
     LISTEN,
     child::{self, Child},
     node,
-    support::cpu_seconds,
+    support::{Figure, cpu_seconds},
 };
 
 /// More peers than any part has, also where half of them are plain ones.
 const MAX_PEERS: usize = 24_000;
+
+/// A figure of Selkie's hub beside that of one of bare libp2p in the same run, which has no target of its own.
+pub fn beside(figure: Figure, baseline: f64) -> Figure {
+    Figure {
+        name: format!("{}, beside bare libp2p", figure.name),
+        baseline: Some(baseline.into()),
+        baseline_name: "bare libp2p",
+        target: None,
+        ..figure
+    }
+}
 
 /// The hub as seen from outside.
 pub struct Hub {

@@ -575,9 +575,7 @@ impl AddressBook {
                 let dialled = entry.addresses().filter(|address| (self.dials)(address));
                 let groups: Vec<_> = dialled.map(|address| self.grouping.of(address)).collect();
                 entry.home = groups.first().copied();
-                entry.networks = groups;
-                entry.networks.sort_unstable();
-                entry.networks.dedup();
+                entry.networks = distinct(groups.into_iter());
             }
         }
         self.shelve(peer);

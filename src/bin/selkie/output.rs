@@ -577,6 +577,21 @@ mod tests {
     use super::*;
     use selkie::{Item, ItemId, ItemKind, PeerId};
 
+    /// One for people, without colours, and its queue of so many lines.
+    fn plain(lines: usize) -> (Output, mpsc::Receiver<Line>) {
+        let (lines, queue) = mpsc::channel(lines);
+        let output = Output {
+            style: Style {
+                json: false,
+                colour: false,
+            },
+            lines,
+            left_out: Arc::default(),
+            waits: Arc::default(),
+        };
+        (output, queue)
+    }
+
     #[test]
     fn events_are_objects_with_a_type() {
         let peer_id = PeerId::random();
@@ -603,16 +618,7 @@ mod tests {
 
     #[test]
     fn who_wants_no_events_hears_of_this_nodes_own_troubles_once() {
-        let (lines, _queue) = mpsc::channel(1);
-        let output = Output {
-            style: Style {
-                json: false,
-                colour: false,
-            },
-            lines,
-            left_out: Arc::default(),
-            waits: Arc::default(),
-        };
+        let (output, _queue) = plain(1);
         let reason = "it has expired".to_owned();
         assert!(output.is_trouble(&NetworkEvent::CertificateRefused {
             reason: reason.clone()
@@ -637,16 +643,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_and_said_later() {
-        let (lines, mut queue) = mpsc::channel(2);
-        let output = Output {
-            style: Style {
-                json: false,
-                colour: false,
-            },
-            lines,
-            left_out: Arc::default(),
-            waits: Arc::default(),
-        };
+        let (output, mut queue) = plain(2);
         let say = |text: &str| {
             output
                 .say(Tone::Plain, text, json!({}))

@@ -75,9 +75,7 @@ impl Lateness {
             let times = u32::try_from(times).unwrap_or(u32::MAX).min(MOST_TIMES);
             self.late = self.late.saturating_add(times);
         }
-        if self.late <= self.in_time {
-            (self.since, self.ahead) = (None, VecDeque::new());
-        }
+        self.forgive();
         if times == 0 || self.late <= self.in_time {
             return Verdict::Good;
         }
@@ -104,6 +102,13 @@ impl Lateness {
         self.since.is_some()
     }
 
+    /// Nothing is held against it any more, if no more was late than in time.
+    fn forgive(&mut self) {
+        if self.late <= self.in_time {
+            (self.since, self.ahead) = (None, VecDeque::new());
+        }
+    }
+
     fn halve(&mut self, now: Instant) {
         let at = *self.halved_at.get_or_insert(now);
         let times = now.saturating_duration_since(at).as_secs() / HALF_LIFE.as_secs();
@@ -112,9 +117,7 @@ impl Lateness {
             let half = |count: u32| count.checked_shr(times).unwrap_or(0);
             (self.late, self.in_time) = (half(self.late), half(self.in_time));
             self.halved_at = Some(now);
-            if self.late <= self.in_time {
-                (self.since, self.ahead) = (None, VecDeque::new());
-            }
+            self.forgive();
         }
     }
 }
