@@ -119,9 +119,13 @@ async function lock(path: string, socket: Server | undefined): Promise<boolean> 
   return place(path, ours)
 }
 
+function mayBeSocket(path: string): boolean {
+  return process.platform !== 'win32' && Buffer.byteLength(path) < MAX_SOCKET
+}
+
 /** A socket that ends with this thread; undefined where the directory takes none. It keeps no process up. */
 async function listen(path: string): Promise<Server | undefined> {
-  if (process.platform === 'win32' || Buffer.byteLength(path) >= MAX_SOCKET) return undefined
+  if (!mayBeSocket(path)) return undefined
   const server = createServer((guest) => guest.destroy())
   return new Promise((resolve) => {
     server.once('error', () => resolve(undefined))
@@ -135,7 +139,7 @@ async function closed(socket: Server | undefined) {
 
 /** Whether somebody listens at a socket; undefined where that can't be told. */
 async function answers(path: string): Promise<boolean | undefined> {
-  if (process.platform === 'win32' || Buffer.byteLength(path) >= MAX_SOCKET) return undefined
+  if (!mayBeSocket(path)) return undefined
   return new Promise((resolve) => {
     const guest = connect(path, () => {
       guest.destroy()

@@ -78,6 +78,7 @@ impl<C: Core> Lanes<C> {
         report: Report<Content<C>>,
         now: Instant,
     ) {
+        let is_light = report.makes_room_alone();
         if matches!(report, Report::Renewed) {
             // That is of the former session.
             self.take_before(id, connection, now);
@@ -92,7 +93,6 @@ impl<C: Core> Lanes<C> {
                     peer.read += frames.iter().map(|(_, size)| size.wire).sum::<usize>();
                 }
                 self.came += frames.len();
-                let is_light = frames.iter().all(|(frame, _)| frame.is_acknowledge());
                 for (frame, size) in frames {
                     let taken = |place| Taken {
                         connection,

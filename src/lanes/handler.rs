@@ -137,16 +137,13 @@ impl<F> Report<F> {
     pub(super) fn makes_room_alone(&self) -> bool {
         match self {
             Self::Written(..) => true,
-            Self::Frames(_, frames) => frames.iter().all(|(frame, _)| frame.is_acknowledge()),
+            Self::Frames(_, frames) => {
+                let is_acknowledge =
+                    |(frame, _): &(Frame<F>, Size)| matches!(frame, Frame::Acknowledge(_));
+                frames.iter().all(is_acknowledge)
+            }
             _ => false,
         }
-    }
-}
-
-impl<F> Frame<F> {
-    /// Whether it is the lanes' own.
-    pub(super) fn is_acknowledge(&self) -> bool {
-        matches!(self, Self::Acknowledge(_))
     }
 }
 
