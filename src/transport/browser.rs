@@ -20,7 +20,7 @@ use wasm_bindgen::JsValue;
 use super::{
     Boxed, Found, SharedPolicy, behind_door, finished, linked,
     links::{Linked, Links},
-    meter, multiplex, noise, small_writes, webrtc, websocket,
+    meter, multiplex, noise, small_writes, ungranted, webrtc, websocket,
 };
 use crate::{
     config::{Config, TlsConfig},
@@ -111,7 +111,7 @@ pub fn build(
     let webtransport = (open && present("WebTransport")).then(|| {
         let config = libp2p_webtransport_websys::Config::new(keypair);
         libp2p_webtransport_websys::Transport::new(config)
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .map(|(peer, muxer), _| (peer, ungranted::muxer(StreamMuxerBox::new(muxer))))
     });
     let webrtc = (open && present("RTCPeerConnection")).then(|| {
         webrtc::Transport::new(keypair.clone()).map(|(peer, connection), _| {

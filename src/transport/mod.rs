@@ -28,6 +28,8 @@ mod quic;
 #[cfg(selkie_sim)]
 mod simulated;
 #[cfg(target_arch = "wasm32")]
+mod ungranted;
+#[cfg(target_arch = "wasm32")]
 pub mod webrtc;
 #[cfg(target_arch = "wasm32")]
 pub mod websocket;
