@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
-use selkie::{Application, Item, P2PNetworkManager, Transaction};
+use futures::{Stream, StreamExt};
+use selkie::{Application, Item, NetworkEvent, P2PNetworkManager, Transaction};
 use tokio::{runtime::Builder, sync::mpsc, task::JoinSet};
 
 use crate::{
@@ -271,6 +271,24 @@ impl Application for Arrivals {
     }
 }
 
+/// Whether it is something that no node should see here: honest peers lose each other, or blame each other.
+fn is_amiss(event: &NetworkEvent) -> bool {
+    matches!(
+        event,
+        NetworkEvent::PeerDisconnected { .. }
+            | NetworkEvent::PeerRefused { .. }
+            | NetworkEvent::PeerScored { .. }
+            | NetworkEvent::DialFailed { .. }
+    )
+}
+
+/// Says what a node sees of these.
+async fn tell_ends(place: usize, mut events: impl Stream<Item = NetworkEvent> + Unpin) {
+    while let Some(event) = events.next().await {
+        eprintln!("   node {place}: {event}");
+    }
+}
+
 impl Selkie {
     /// That they are linked as is said, and no closer.
     fn assert_links(&self) {
@@ -284,7 +302,9 @@ impl Selkie {
         let arrivals = Arrivals::new();
         let mut nodes = Vec::new();
         for place in 0..NODES {
-            nodes.push(node(Some(LISTEN), arrivals.at(place)).await);
+            let node = node(Some(LISTEN), arrivals.at(place)).await;
+            tokio::spawn(tell_ends(place, node.subscribe(is_amiss)));
+            nodes.push(node);
         }
         for (place, node) in nodes.iter().enumerate() {
             for next in 1..=DIALS {

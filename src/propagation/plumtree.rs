@@ -105,7 +105,8 @@ const PACKED: Rate = Rate {
 /// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits, and so does
 /// an id that it announces to no use. What an honest one has under way when it is asked is within its burst all the same.
 const NEEDLESS: u64 = 15;
-/// Ids that a peer may announce to no use, beyond those of what has become known here meanwhile: one that comes anew announces all its pool.
+/// Ids that a peer may announce to no use, or without having them, beyond those of what has become known here meanwhile: one that comes anew
+/// announces all its pool, and under overload what was announced is gone before it is fetched.
 const STALE: Rate = Rate {
     per_second: 16 << 10,
     burst: 1 << 20,
@@ -326,11 +327,10 @@ impl Plumtree {
         };
         let (at, pushes, mut owed) = (peer.place, peer.pushes, peer.owed);
         let place = bit(at);
+        let mut absent = 0;
         for id in missing {
             owed = owed.saturating_sub(1);
-            if self.fetches.missing(id, from, now) {
-                received.misdeed = Some(Misdeed::FalseAnnouncement);
-            }
+            absent += u64::from(self.fetches.missing(id, from));
         }
         let (mut pushed, mut duplicates, mut excused, most) = (0, 0, 0, batch.len());
         for (key, data) in batch {
@@ -407,6 +407,7 @@ impl Plumtree {
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.owed = owed;
+            received.needless.items += peer.stale(absent, self.learnt, now) * NEEDLESS;
             if peer.settles_at <= now {
                 peer.duplicates += duplicates;
                 peer.fresh += pushed - duplicates - excused;

@@ -410,6 +410,40 @@ fn announcing_to_no_use_costs_its_work() {
     }
 }
 
+// Only natively: a second there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
+fn not_to_have_what_one_announced_costs_its_work_and_no_reputation() {
+    const ROUNDS: u64 = 40;
+    let (peer, mut now) = (PeerId::random(), crate::platform::now());
+    let (mut tree, pool) = (tree(peer, now), pool());
+    let (mut absent, mut costs) = (0, Vec::new());
+    for round in 0..ROUNDS {
+        for frame in 0..8 {
+            let news = many((round * 8 + frame) * MAX_IDS as u64);
+            let cost = tree.on_announce(peer, &news, |_, _| false, now);
+            assert_eq!(cost, Cost::default(), "all are noted");
+        }
+        now += TreeConfig::default().fetch_patience;
+        tree.on_time(&pool, now);
+        let mut needless = 0;
+        while let Some(out) = tree.next(peer, None, now) {
+            let Kind::Fetch(fetch) = frame(&out.bytes) else {
+                continue;
+            };
+            let missing: Vec<_> = wire::ids(&fetch.ids).expect("ids").collect();
+            absent += missing.len() as u64;
+            let received = tree.on_items(peer, Vec::new(), missing.into_iter(), |_, _| false, now);
+            assert_eq!(received.misdeed, None);
+            needless += received.needless.items;
+        }
+        costs.push(needless);
+    }
+    assert!(absent > 5 * STALE.burst / 4, "{absent}");
+    assert_eq!(costs[..20].iter().sum::<u64>(), 0, "as after an overload");
+    let free = STALE.burst + STALE.per_second * 4;
+    assert!(costs.iter().sum::<u64>() >= (absent - free) * NEEDLESS);
+}
+
 #[test]
 fn announcing_each_item_once_costs_nothing_however_many_come() {
     let (peer, mut now) = (PeerId::random(), crate::platform::now());

@@ -33,10 +33,6 @@ pub(super) const MAX_CLAIMS: usize = 1 << 18;
 const TAKEN: usize = 64;
 /// How many times the configured timeout a peer has to answer while other answers of it arrive, or none is read.
 const MOST_TIMES: u32 = 5;
-/// How many announced items more than it delivers a peer may turn out not to have.
-const MOST_MISSING: u32 = 256;
-/// How long after a peer has left that is held against it.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// Peers that are remembered as having one id.
 const MAX_ANNOUNCERS: usize = 128;
 /// Bytes of a frame beside the one item in there, at most.
@@ -68,8 +64,8 @@ pub(super) struct Fetches {
     /// In the order of their deadlines.
     requested: VecDeque<(Instant, Request)>,
     peers: HashMap<PeerId, Announcer, Keyed>,
-    /// What is held against those who are gone.
-    gone: Debts<Record>,
+    /// When those who are gone were last blamed.
+    gone: Debts<Instant>,
     /// Peers that may be asked for something, for whoever drives this.
     touched: HashSet<PeerId, Keyed>,
 }
@@ -151,19 +147,10 @@ struct Announcer {
     answered: Option<Instant>,
     /// How long what it sends was not read here.
     unheard: Duration,
-    record: Record,
+    /// When it was last blamed for an answer that did not come, which it does not shed by leaving.
+    blamed: Option<Instant>,
     /// What it was asked for until then may be lost.
     excused: Option<Instant>,
-}
-
-/// What is held against a peer, which it does not shed by leaving.
-#[derive(Debug, Default)]
-struct Record {
-    /// How much more often it did not have what it had announced than it had it, and since when it has paid for that.
-    missing: u32,
-    paid: Option<Instant>,
-    /// When it was last blamed for an answer that did not come.
-    blamed: Option<Instant>,
 }
 
 impl Fetches {
@@ -290,10 +277,9 @@ impl Fetches {
 
     /// A peer's entry, to be put back.
     fn take_out(&mut self, peer: &PeerId) -> Announcer {
-        self.peers.remove(peer).unwrap_or_else(|| {
-            let record = self.gone.take(peer).unwrap_or_default();
-            Announcer::new(record, self.keyed.clone())
-        })
+        self.peers
+            .remove(peer)
+            .unwrap_or_else(|| Announcer::new(self.gone.take(peer), self.keyed.clone()))
     }
 
     /// Who has most claims loses some.
@@ -336,8 +322,6 @@ impl Fetches {
             };
             if is_sender {
                 announcer.answered = Some(now);
-                let missing = &mut announcer.record.missing;
-                *missing = missing.saturating_sub(1);
                 // Twice as much for all that it was asked for.
                 let most = self.limits.max_requested_bytes;
                 announcer.window = announcer.window.saturating_add(size(claim)).min(most);
@@ -375,23 +359,14 @@ impl Fetches {
         self.patience.saw(after, now);
     }
 
-    /// A peer does not have what it was asked for. True: it has announced too much that it does not have, and pays for it once in
-    /// the time that it has for an answer; what it had may leave its pool all at once.
-    pub(super) fn missing(&mut self, id: ShortId, peer: PeerId, now: Instant) -> bool {
+    /// A peer does not have what it has announced. Whether it is still asked for it. An honest one may have had it: under overload
+    /// things leave a log sooner than they are fetched.
+    pub(super) fn missing(&mut self, id: ShortId, peer: PeerId) -> bool {
         let wanted = self.wanted.get(&id);
         if wanted.is_none_or(|wanted| !wanted.state.asks(&peer)) {
             return false;
         }
         self.ask_another(id, peer);
-        let Some(Announcer { record, .. }) = self.peers.get_mut(&peer) else {
-            return false;
-        };
-        record.missing = record.missing.saturating_add(1);
-        let has_paid = record.paid.is_some_and(|at| now < at + self.limits.timeout);
-        if record.missing < MOST_MISSING || has_paid {
-            return false;
-        }
-        (record.missing, record.paid) = (0, Some(now));
         true
     }
 
@@ -517,11 +492,11 @@ impl Fetches {
         let Some(announcer) = self.peers.get_mut(peer) else {
             return false;
         };
-        let has_paid = announcer.record.blamed.is_some_and(|at| now < at + timeout);
+        let has_paid = announcer.blamed.is_some_and(|at| now < at + timeout);
         if has_paid || announcer.excused.is_some_and(|at| asked <= at) {
             return false;
         }
-        announcer.record.blamed = Some(now);
+        announcer.blamed = Some(now);
         true
     }
 
@@ -622,10 +597,11 @@ impl Fetches {
         for id in claims.into_iter().flatten() {
             self.ask_another(id, peer);
         }
-        if let Some(Announcer { record, .. }) = self.peers.remove(&peer)
-            && let Some(rests_at) = record.rests_at(now, self.limits.timeout)
+        if let Some(Announcer { blamed, .. }) = self.peers.remove(&peer)
+            && let Some(blamed) = blamed
         {
-            self.gone.keep(peer, record, rests_at, now);
+            let rests_at = blamed + self.limits.timeout;
+            self.gone.keep(peer, blamed, rests_at, now);
         }
     }
 
@@ -707,17 +683,8 @@ impl Fetches {
     }
 }
 
-impl Record {
-    /// Until when it is kept of a peer that is gone, if there is anything in it.
-    fn rests_at(&self, now: Instant, timeout: Duration) -> Option<Instant> {
-        let missing = (self.missing > 0).then_some(now + FORGIVEN_AFTER);
-        let paid = [self.paid, self.blamed].into_iter().flatten();
-        missing.into_iter().chain(paid.map(|at| at + timeout)).max()
-    }
-}
-
 impl Announcer {
-    fn new(record: Record, keyed: Keyed) -> Self {
+    fn new(blamed: Option<Instant>, keyed: Keyed) -> Self {
         Self {
             claims: HashSet::with_hasher(keyed),
             ready: BinaryHeap::new(),
@@ -725,7 +692,7 @@ impl Announcer {
             window: LEAST_WINDOW,
             answered: None,
             unheard: Duration::ZERO,
-            record,
+            blamed,
             excused: None,
         }
     }

@@ -477,6 +477,29 @@ fn after_more_work_than_all_can_do_a_quarter_of_it_is_as_light_as_before() {
 
 // Only natively: seconds there, many in a browser, which adds nothing.
 #[core::prelude::v1::test]
+fn nobody_pays_where_what_was_announced_leaves_a_log_before_it_is_fetched() {
+    // Half a second of what comes.
+    let mut network = Network::with(TreeConfig {
+        max_log_bytes: 128 << 10,
+        ..TreeConfig::default()
+    });
+    network.work = Work {
+        frame: Duration::from_micros(20),
+        item: Duration::from_micros(100),
+        id: Duration::from_micros(10),
+    };
+    let (mut numbers, second) = (0, Duration::from_secs(1));
+    load(&mut network, &mut numbers, 200, 3 * second);
+    load(&mut network, &mut numbers, 1600, 10 * second);
+    network.run(5 * second);
+    let has = network.nodes.iter().map(|node| node.has.len() as u64);
+    assert!(has.min() < Some(numbers), "all came: this shows nothing");
+    let misdeeds = network.nodes.iter().flat_map(|node| &node.misdeeds);
+    assert_eq!(misdeeds.count(), 0);
+}
+
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn a_tree_of_slow_links_is_left_as_it_is() {
     let mut network = Network::of_degree_6();
     // Longer than the patience.

@@ -150,7 +150,7 @@ impl Peer {
         self.doubted = None;
     }
 
-    /// It has announced so many ids to no use, where so many items in all have become known: how many of these it pays for.
+    /// It has announced so many ids to no use, or did not have them, where so many items in all have become known: how many of these it pays for.
     pub(super) fn stale(&mut self, ids: u64, learnt: u64, now: Instant) -> u64 {
         // Each item may be announced once, and long after it came.
         self.heard = self.heard.max(learnt.saturating_sub(STALE.burst));
