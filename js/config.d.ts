@@ -152,8 +152,10 @@ export interface RequestResponseConfig {
   max_message_size?: number
   /**
    * Messages under way at once on one connection, those of both sides together; of one's own half
-   * as many, and further ones wait. Over TCP and WebSocket each lets a peer have 256 KiB more here
-   * that is not read yet. **Default:** 32.
+   * as many, and further ones wait. Nodes do not tell each other of this: one that has more here
+   * than twice the other's `validation.queries.per_peer` asks it more questions about state at once
+   * than it takes, and what is over that is refused. Over TCP and WebSocket each lets a peer have
+   * 256 KiB more here that is not read yet. **Default:** 32.
    */
   max_concurrent_streams?: number
   /**

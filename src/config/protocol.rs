@@ -131,7 +131,9 @@ pub struct RequestResponseConfig {
     pub request_timeout: Duration,
     /// The largest message, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB + 1 KiB.
     pub max_message_size: usize,
-    /// Messages under way at once on one connection, those of both sides together; of one's own half as many, and further ones wait.
+    /// Messages under way at once on one connection, those of both sides together; of one's own half as many, and further ones wait. Nodes do not
+    /// tell each other of this: one that has more here than twice the other's `validation.queries.per_peer` asks it more questions about state at once
+    /// than it takes, and what is over that is refused.
     /// Over TCP and WebSocket each lets a peer have 256 KiB more here that is not read yet. **Default:** 32.
     pub max_concurrent_streams: usize,
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
