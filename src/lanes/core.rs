@@ -23,7 +23,7 @@ pub(crate) trait Core: 'static {
     type Decoder: Decode;
     /// What its owner hears of it.
     type Event: Debug + Send + 'static;
-    /// The classes in which [`Core::next`] may have something.
+    /// The classes in which [`Core::next`] may have something, highest priority first.
     const CLASSES: &'static [Class];
     /// Those of them of which peers are to have all before a node ends.
     const AWAITED: &'static [Class];

@@ -59,14 +59,18 @@ impl Download {
         lock(&self.shaper).is_throttled(lane, platform::now())
     }
 
-    /// A long frame of a lane is passed over: whatever it was, it counts as one of the lane's first class.
+    /// A long frame of a lane is passed over: whatever it was, it counts as a vote, a block or transactions.
     pub(super) fn charge_skipped(&mut self, lane: Lane, wire: usize) {
         let cost = Cost {
             items: 1,
             bytes: wire as u64,
         };
-        let class = lane.classes().first();
-        self.charge(class.map(|class| (*class, Load::of_one(cost, wire))));
+        let class = match lane {
+            Lane::Urgent => Class::Vote,
+            Lane::Block => Class::Block,
+            Lane::Bulk => Class::Transaction,
+        };
+        self.charge([(class, Load::of_one(cost, wire))]);
     }
 
     /// Frames were read, of each of these classes. What lanes have in common they are asked for again.

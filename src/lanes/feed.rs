@@ -241,8 +241,10 @@ impl<C: Core> Lanes<C> {
         }
         let (held, upload) = (&mut peer.held, &mut self.upload);
         for class in C::CLASSES.iter().filter(|class| class.lane() == lane) {
+            if !held.is_free(*class, upload, &id, now) {
+                continue;
+            }
             if peer.queue.is_empty(*class)
-                && held.is_free(*class, upload, &id, now)
                 && let Some(outgoing) = self.core.next(id, *class, room, now)
             {
                 if outgoing.frames == 0 {
@@ -252,6 +254,10 @@ impl<C: Core> Lanes<C> {
                 let size = outgoing.bytes.len();
                 let pushed = peer.queue.push(*class, size, outgoing);
                 debug_assert!(pushed.is_ok(), "an empty queue takes any frame");
+            }
+            // What goes before all else of its lane: nothing long begins while it waits. Shares are reckoned with all that waits.
+            if lane != Lane::Bulk && !peer.queue.is_empty(*class) {
+                break;
             }
         }
         let next = peer

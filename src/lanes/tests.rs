@@ -856,7 +856,20 @@ fn nothing_comes_between_the_pieces_of_a_frame() {
         }));
         driven.report(1, Report::Written(1, Lane::Block, BLOCK_ROOM));
     }
-    assert_eq!(lengths, [BLOCK_ROOM, 3, 20, 4, 20]);
+    assert_eq!(lengths, [BLOCK_ROOM, 3, 20, 20, 4]);
+}
+
+#[test]
+fn a_request_goes_out_between_two_frames_though_more_of_them_wait() {
+    let mut driven = half_way(&[(3, true), (4, false), (5, true)]);
+    driven.has(Class::BlockRequest, 1);
+    driven.report(1, Report::Written(1, Lane::Block, BLOCK_ROOM));
+    let (orders, _) = driven.drain();
+    let lengths = orders.iter().filter_map(|(_, order)| match order {
+        Order::Send(Lane::Block, bytes) => Some(bytes.len()),
+        _ => None,
+    });
+    assert_eq!(lengths.collect::<Vec<_>>(), [3, FRAME, 4, 5]);
 }
 
 #[test]
@@ -928,7 +941,7 @@ fn every_class_goes_out_and_the_urgent_ones_first() {
     let (orders, _) = driven.drain();
     let classes = classes(&orders);
     assert_eq!(classes.len(), Class::ALL.len());
-    let strict = [Class::Vote, Class::Block, Class::BlockRequest];
+    let strict = [Class::Vote, Class::BlockRequest, Class::Block];
     assert_eq!(classes[..3], strict);
 }
 

@@ -91,7 +91,13 @@ impl Decode for Decoder {
 impl Core for Cores {
     type Decoder = Decoder;
     type Event = Event;
-    const CLASSES: &'static [Class] = &[Class::Vote, Class::Block, Class::Transaction, Class::Sync];
+    const CLASSES: &'static [Class] = &[
+        Class::Vote,
+        Class::BlockRequest,
+        Class::Block,
+        Class::Transaction,
+        Class::Sync,
+    ];
     /// What peers miss of the chain they get elsewhere.
     const AWAITED: &'static [Class] = Propagation::AWAITED;
 

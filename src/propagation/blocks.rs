@@ -46,7 +46,7 @@ const NOVEL_PART: usize = 4;
 const MAX_CHUNKED: usize = 64;
 /// Of so many of the newest blocks a peer is told again whose streams are others now; who joins is told of all that are kept.
 const TOLD_AGAIN: usize = 4;
-/// An announcement of coded chunks that comes sooner than it may, and a header or block that the chain was asked about in vain, cost a
+/// An announcement of coded chunks that comes sooner than it may, a chunk that comes twice on other streams, and a header or block that the chain was asked about in vain, cost a
 /// peer so many frames more in its limits.
 const IN_VAIN: u64 = 50;
 // The lanes have room for the largest chunk.
@@ -144,6 +144,9 @@ impl Blocks {
         now: Instant,
     ) -> Vec<Output> {
         self.next = None;
+        if let BlockMessage::Settled(id) = &message {
+            self.serving.settled(&from, id);
+        }
         let actions = self.compact.receive(from, message, now);
         self.compact_outputs(actions, now)
     }
@@ -230,12 +233,32 @@ impl Blocks {
         }
     }
 
+    /// What a peer is to be asked for next: see [`CompactBlocks::next_request`].
+    pub(crate) fn next_request(&mut self, peer: &PeerId, now: Instant) -> Option<Outgoing> {
+        let message = self.compact.next_request(peer, now)?;
+        self.next = None;
+        Some(Outgoing::one(encode(&message)))
+    }
+
+    /// Whether there is something to ask a peer for.
+    pub(crate) fn has_request(&self, peer: &PeerId) -> bool {
+        self.compact.has_request(peer)
+    }
+
     /// What a peer with room for `room` bytes in its stream is to be sent next: of a part of a block, of a block that it missed, a chunk, or
-    /// what goes with chunks.
+    /// what goes with chunks. That says what is wanted, in a few bytes: it goes between two frames, whatever the room, so that nothing long begins before it.
     pub(crate) fn next(&mut self, peer: &PeerId, room: usize, now: Instant) -> Option<Outgoing> {
         let Self {
-            serving, compact, ..
+            serving,
+            compact,
+            coded,
+            ..
         } = self;
+        if !serving.is_half_way(peer)
+            && let Some(word) = coded.next_word(peer, usize::MAX, now)
+        {
+            return Some(coded_frame(&word));
+        }
         match serving.next(peer, room, |id, part| compact.serve(id, part), now) {
             Next::Piece(outgoing) => return Some(outgoing),
             Next::Half => return None,
@@ -250,9 +273,8 @@ impl Blocks {
             }
             self.behind.remove(peer);
         }
-        let frame = self.coded.next(peer, room)?;
-        let frame = Kind::Coded(frame.encode().into()).into_frame();
-        Some(Outgoing::one(frame))
+        let chunk = self.coded.next_chunk(peer, room)?;
+        Some(coded_frame(&chunk))
     }
 
     /// Whether a peer is being sent a part of a block.
@@ -288,6 +310,10 @@ impl Blocks {
                 compact::Action::Send { peer, message, why } => {
                     tracing::debug!(%peer, message = message.name(), why, "sending");
                     outputs.push(send(peer, &message));
+                }
+                compact::Action::Ask { peer, block, why } => {
+                    tracing::debug!(%peer, %block, why, "asking");
+                    outputs.push(Output::Feed(peer));
                 }
                 compact::Action::Serve {
                     peer,
@@ -402,7 +428,7 @@ impl Blocks {
                 coded::Action::Abandoned { block, reason } => {
                     tracing::debug!(%block, %reason, "coded chunks came to nothing");
                 }
-                coded::Action::TooSoon { peer } => outputs.push(surcharge(peer)),
+                coded::Action::Needless { peer } => outputs.push(surcharge(peer)),
                 coded::Action::Misdeed { peer, misdeed, why } => {
                     tracing::debug!(%peer, why, "a misdeed");
                     outputs.push(Output::Misdeed(peer, misdeed));
@@ -456,6 +482,7 @@ impl Part for Blocks {
     fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output> {
         let mut outputs = self.gone(peer, now);
         outputs.extend(self.meet(peer, outbound, TOLD_AGAIN, now));
+        self.coded.peer_moved(&peer);
         outputs
     }
 
@@ -515,6 +542,10 @@ fn surcharge(peer: PeerId) -> Output {
         bytes: 0,
     };
     Output::Surcharge(peer, Class::Block, cost)
+}
+
+fn coded_frame(frame: &coded::Frame) -> Outgoing {
+    Outgoing::one(Kind::Coded(frame.encode().into()).into_frame())
 }
 
 fn encode(message: &BlockMessage) -> Bytes {

@@ -376,8 +376,14 @@ impl Propagation {
 impl Core for Propagation {
     type Decoder = Decoder;
     type Event = Event;
-    const CLASSES: &'static [Class] = &[Class::Vote, Class::Block, Class::Transaction];
-    const AWAITED: &'static [Class] = Self::CLASSES;
+    const CLASSES: &'static [Class] = &[
+        Class::Vote,
+        Class::BlockRequest,
+        Class::Block,
+        Class::Transaction,
+    ];
+    /// What is asked for is for this node itself.
+    const AWAITED: &'static [Class] = &[Class::Vote, Class::Block, Class::Transaction];
 
     fn decoder(&self) -> Decoder {
         Decoder {
@@ -487,6 +493,7 @@ impl Core for Propagation {
         let next = match class {
             Class::Vote => self.votes.next(to, None, now),
             Class::Transaction => self.transactions.next(to, Some(&self.mempool), now),
+            Class::BlockRequest => return self.blocks.next_request(&to, now),
             Class::Block => return self.blocks.next(&to, room, now),
             _ => None,
         };
@@ -510,6 +517,7 @@ impl Core for Propagation {
         match class {
             Class::Vote => self.votes.sends_at(to, now),
             Class::Transaction => self.transactions.sends_at(to, now),
+            Class::BlockRequest => self.blocks.has_request(to).then_some(now),
             Class::Block => self.blocks.serves(to).then_some(now),
             _ => None,
         }

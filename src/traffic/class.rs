@@ -9,11 +9,12 @@ pub enum Class {
     /// Consensus votes. A vote is refused only when this class is full by votes alone: the peer is too slow for
     /// consensus, and the vote reaches it by others.
     Vote,
-    /// Blocks, whole, compact or as chunks, and cancellations of chunks. What is refused is dropped; of a block that it would have told
+    /// Requests for blocks and for missing transactions of a block, and that one has arrived: a few bytes each, so that they go between two frames of
+    /// blocks and hold up none. Requests are made when there is room; what else is refused is dropped.
+    BlockRequest,
+    /// Blocks, whole, compact or as chunks, and what chunks are wanted. What is refused is dropped; of a block that it would have told
     /// the peer is told when there is room, and for the rest the peer asks again.
     Block,
-    /// Requests for blocks and for missing transactions of a block. What is refused goes to another peer.
-    BlockRequest,
     /// Announcements of transactions, requests for them and their bytes. What is refused is dropped; reconciliation
     /// finds it later.
     Transaction,
@@ -27,7 +28,7 @@ pub enum Class {
 pub enum Lane {
     /// Votes.
     Urgent,
-    /// Blocks and requests for them: strict priority in this order.
+    /// Requests for blocks, and blocks: strict priority in this order.
     Block,
     /// The rest: deficit round robin.
     Bulk,
@@ -41,7 +42,7 @@ impl Lane {
     pub fn classes(self) -> &'static [Class] {
         match self {
             Self::Urgent => &[Class::Vote],
-            Self::Block => &[Class::Block, Class::BlockRequest],
+            Self::Block => &[Class::BlockRequest, Class::Block],
             Self::Bulk => &[Class::Transaction, Class::Sync],
         }
     }
@@ -60,8 +61,8 @@ impl Class {
     /// All classes, highest priority first.
     pub const ALL: [Self; 5] = [
         Self::Vote,
-        Self::Block,
         Self::BlockRequest,
+        Self::Block,
         Self::Transaction,
         Self::Sync,
     ];
@@ -70,8 +71,8 @@ impl Class {
     pub fn place(self) -> usize {
         match self {
             Self::Vote => 0,
-            Self::Block => 1,
-            Self::BlockRequest => 2,
+            Self::BlockRequest => 1,
+            Self::Block => 2,
             Self::Transaction => 3,
             Self::Sync => 4,
         }
@@ -81,7 +82,7 @@ impl Class {
     pub fn lane(self) -> Lane {
         match self {
             Self::Vote => Lane::Urgent,
-            Self::Block | Self::BlockRequest => Lane::Block,
+            Self::BlockRequest | Self::Block => Lane::Block,
             Self::Transaction | Self::Sync => Lane::Bulk,
         }
     }

@@ -1,6 +1,6 @@
-//! One peer's outgoing queue: votes, then blocks and requests for them, then fair shares of the rest.
+//! One peer's outgoing queue: votes, then requests for blocks and blocks, then fair shares of the rest.
 //!
-//! Votes, blocks and requests for blocks have strict priority, in this order. The other classes share what is left by deficit round robin (Shreedhar and
+//! Votes, requests for blocks and blocks have strict priority, in this order. The other classes share what is left by deficit round robin (Shreedhar and
 //! Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995): each class in turn may send its quantum
 //! of bytes, and what its next message is too large for is saved for its next turn. Where the paper walks round after
 //! round until a large message is paid for, the rounds in which nobody can send are granted at once, so that each
@@ -185,8 +185,8 @@ impl<T> Scheduler<T> {
         let mut may = |queue: &Queue<T>| !queue.waiting.is_empty() && may(queue.class);
         match lane {
             Lane::Urgent => may(&self.vote).then(|| self.vote.pop())?,
-            Lane::Block if may(&self.block) => self.block.pop(),
-            Lane::Block => may(&self.block_request).then(|| self.block_request.pop())?,
+            Lane::Block if may(&self.block_request) => self.block_request.pop(),
+            Lane::Block => may(&self.block).then(|| self.block.pop())?,
             Lane::Bulk => {
                 let open = self.bulk.each_ref().map(may);
                 self.next_bulk(open)?.pop()
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn votes_then_blocks_then_the_rest() {
+    fn votes_then_requests_for_blocks_then_blocks_then_the_rest() {
         let mut scheduler = scheduler();
         for (number, class) in Class::ALL.into_iter().rev().enumerate() {
             scheduler.push(class, 100, number).expect("room");
@@ -289,7 +289,7 @@ mod tests {
             .collect();
         assert_eq!(
             order.get(..3),
-            Some([Class::Vote, Class::Block, Class::BlockRequest].as_slice())
+            Some([Class::Vote, Class::BlockRequest, Class::Block].as_slice())
         );
         assert_eq!(order.len(), 5);
         assert!(is_empty(&scheduler));
@@ -405,8 +405,8 @@ mod tests {
                 let waiting = |class: Class| !expected[class as usize].is_empty();
                 let strict = match class {
                     Class::Vote => true,
-                    Class::Block => !waiting(Class::Vote),
-                    Class::BlockRequest => !waiting(Class::Vote) && !waiting(Class::Block),
+                    Class::BlockRequest => !waiting(Class::Vote),
+                    Class::Block => !waiting(Class::Vote) && !waiting(Class::BlockRequest),
                     _ => !Class::ALL.iter().take(3).any(|class| waiting(*class)),
                 };
                 strict && expected[class as usize].pop_front() == Some((size, item))

@@ -142,6 +142,19 @@ impl Serving {
         disappointed
     }
 
+    /// A peer has a block, or wants nothing more of it: it is sent no part of it that has not begun.
+    pub(super) fn settled(&mut self, peer: &PeerId, block: &ItemId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.waiting.retain(|(waits, _)| waits != block);
+        }
+    }
+
+    /// Whether a frame has begun for a peer and goes on.
+    pub(super) fn is_half_way(&self, peer: &PeerId) -> bool {
+        let peer = self.peers.get(peer);
+        peer.is_some_and(|peer| !matches!(peer.now, Now::Nothing))
+    }
+
     /// A peer is gone, or is met anew.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.peers.remove(peer);
@@ -369,6 +382,31 @@ mod tests {
         node.asks(peer, &first);
         assert!(matches!(node.next(&peer, ROOM), Next::Gone(id) if id == first));
         assert!(matches!(node.next(&peer, ROOM), Next::Nothing));
+    }
+
+    #[test]
+    fn who_has_a_block_is_sent_no_more_of_it_but_the_rest_of_a_frame() {
+        let mut node = Node::new();
+        let peer = PeerId::random();
+        let [first, second, third] = [(); 3].map(|()| node.make(SIZE));
+        for block in [&first, &second, &third] {
+            node.asks(peer, block);
+        }
+        node.reads(&peer, ROOM);
+        assert!(node.serving.is_half_way(&peer));
+        for block in [&first, &second] {
+            node.serving.settled(&peer, block);
+        }
+        let mut sent = Vec::new();
+        while let Next::Piece(outgoing) = node.next(&peer, SIZE + 100) {
+            sent.push(outgoing.bytes.len());
+        }
+        assert_eq!(sent.len(), 2, "{sent:?}");
+        assert!(sent[0] < SIZE && sent[1] > SIZE, "{sent:?}");
+        node.asks(peer, &first);
+        node.serving.settled(&peer, &first);
+        assert!(matches!(node.next(&peer, ROOM), Next::Nothing));
+        assert!(!node.serving.serves(&peer));
     }
 
     proptest! {

@@ -368,6 +368,49 @@ fn what_is_left_of_a_block_that_is_accepted_is_counted_for_those_who_have_begun_
 }
 
 #[test]
+fn what_is_wanted_goes_out_before_the_next_block_begins() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    blocks.joined(peer, true, now);
+    for number in 0..2 {
+        let (id, block, _) = block(&[vec![number; 60_000].into(), vec![9; 60_000].into()]);
+        let accepted = AcceptedBlock::new(id.clone(), block, TestChain);
+        blocks.accepted(accepted, &pool, now);
+        let form = Form::Whole;
+        blocks.on_block(peer, BlockMessage::GetBlock(GetBlock { id, form }), now);
+    }
+    let begun = blocks.next(&peer, 20_000, now).expect("it asked");
+    assert_eq!(begun.frames, 0);
+    // Meanwhile the peer tells of chunks.
+    let transactions = (0..5).map(|number| vec![number; 50_000].into());
+    let (id, block, parts) = block(&transactions.collect::<Vec<_>>());
+    let encoded = Encoded::of(id, parts.header, block.data).expect("a block");
+    let announcement = encoded.announcement().clone();
+    let have = ChunkSet::first(announcement.shape().chunks());
+    let announce = Frame::Announce(Announce { announcement, have });
+    for output in blocks.on_coded(peer, announce, now) {
+        if let Output::Ask(question) = output {
+            let answer = question.ask_now(TestChain, &delivered, &pieces);
+            blocks.answered(answer, &pool, now);
+        }
+    }
+    // However little room is left after the frame.
+    let mut is_over = false;
+    while !is_over {
+        is_over = blocks.next(&peer, 20_000, now).expect("the rest").frames == 1;
+    }
+    let mut word = blocks.next(&peer, 1, now).expect("what is wanted").bytes;
+    let length = prost::decode_length_delimiter(&mut word);
+    assert_eq!(length.expect("a length"), word.len());
+    assert!(matches!(LaneFrame::read(word), Ok(Kind::Coded(_))));
+    let next = blocks.next(&peer, 20_000, now).expect("the other block");
+    assert_eq!((next.frames, next.items), (0, 1));
+}
+
+#[test]
 fn large_and_new_blocks_are_coded_unless_somebody_waits() {
     let (peer, block) = (PeerId::random(), ItemId::sha256(b"a block"));
     let offer = |whole_bytes, novel_bytes, asked| Offer {

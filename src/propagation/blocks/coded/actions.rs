@@ -43,8 +43,9 @@ pub enum Action {
         /// Why.
         reason: Abandonment,
     },
-    /// A peer tells of new broadcasts sooner than it may. Nobody pays for that, but it costs the peer more of its limits.
-    TooSoon {
+    /// A peer tells of new broadcasts sooner than it may, or sends a chunk twice since its streams are others now. Nobody pays for that, but it
+    /// costs the peer more of its limits.
+    Needless {
         /// Who.
         peer: PeerId,
     },

@@ -118,7 +118,7 @@ fn who_tells_of_broadcasts_faster_than_it_may_is_charged_for_each() {
         if number + 1 < burst {
             assert!(actions.is_empty());
         } else {
-            assert!(matches!(actions[..], [Action::TooSoon { peer }] if peer == doubted));
+            assert!(matches!(actions[..], [Action::Needless { peer }] if peer == doubted));
         }
         assert!(refuses(&node.sends(&doubted), announcement.id()));
     }
@@ -150,7 +150,7 @@ fn who_leaves_and_comes_back_is_doubted_and_has_told_as_much_as_before() {
             let truth = block(3000 + number as usize);
             let actions = node.receive(liar, announce(truth.announcement(), all()));
             assert!(refuses(&node.sends(&liar), truth.id()));
-            let is_charged = matches!(actions[..], [Action::TooSoon { peer }] if peer == liar);
+            let is_charged = matches!(actions[..], [Action::Needless { peer }] if peer == liar);
             assert!(is_charged == (number == CodedConfig::default().introduce_burst));
         }
     }
@@ -256,6 +256,7 @@ fn whose_chunks_were_not_read_here_was_not_silent() {
         let [peer] = peers();
         let mut node = node(&[peer]);
         node.learn(peer, block(2000).announcement(), all());
+        node.sends(&peer);
         let mut paid_by = Vec::new();
         while node.core.next_time().is_some() {
             paid_by.extend(paid(&node.wait(time)));
@@ -414,11 +415,61 @@ fn whose_chunk_gave_way_to_others_pays_nothing_and_others_are_asked() {
     for (is_lost, blamed) in [(false, 1), (true, 0)] {
         let mut node = self::node(&[slow]);
         node.learn(slow, block.announcement(), all());
+        node.sends(&slow);
         if is_lost {
             node.core.skipped(&slow, node.now);
         }
         let actions = node.wait(Duration::from_secs(60));
         assert_eq!(abandoned(&actions), Some(Abandonment::Stuck));
         assert_eq!(paid(&actions).len(), blamed);
+    }
+}
+
+#[test]
+fn nobody_is_late_with_chunks_that_it_was_not_asked_for_yet() {
+    let [alice] = peers();
+    let mut node = node(&[alice]);
+    let block = block(2000);
+    let config = CodedConfig::default();
+    node.learn(alice, block.announcement(), all());
+    // What it is told stands behind a block that it reads.
+    let actions = node.wait(config.give_up_after * 2);
+    assert!(actions.is_empty(), "{actions:?}");
+    assert!(!node.wants(&alice).is_empty());
+    let actions = node.wait(config.give_up_after);
+    assert_eq!(paid(&actions), [(alice, Misdeed::NoAnswer)]);
+    assert_eq!(abandoned(&actions), Some(Abandonment::Stuck));
+}
+
+#[test]
+fn who_reads_nothing_holds_a_broadcast_no_longer_than_one_may_last() {
+    let [alice] = peers();
+    let mut node = node(&[alice]);
+    node.learn(alice, block(2000).announcement(), all());
+    let actions = node.wait(CodedConfig::default().lifetime);
+    assert_eq!(abandoned(&actions), Some(Abandonment::Stuck));
+    assert!(paid(&actions).is_empty(), "it was not asked");
+}
+
+#[test]
+fn who_has_moved_may_send_a_chunk_twice_and_it_costs_no_reputation() {
+    let [alice] = peers();
+    let mut node = node(&[alice]);
+    let block = block(2000);
+    node.learn(alice, block.announcement(), all());
+    for has_moved in [true, false] {
+        node.core.peer_gone(&alice, node.now);
+        node.core.peer_joined(alice, node.now);
+        if has_moved {
+            node.core.peer_moved(&alice);
+        }
+        node.receive(alice, chunk(&block, 1));
+        let again = node.receive(alice, chunk(&block, 1));
+        if has_moved {
+            assert!(matches!(again[..], [Action::Needless { peer }] if peer == alice));
+        } else {
+            assert_eq!(paid(&again), [(alice, Misdeed::InvalidMessage)]);
+        }
+        node.receive(alice, announce(block.announcement(), all()));
     }
 }

@@ -119,6 +119,15 @@ impl Broadcasts {
         }
     }
 
+    /// The streams of a peer that has just joined anew are others now: what was on the former ones may come twice.
+    pub fn peer_moved(&mut self, peer: &PeerId) {
+        for broadcast in &mut self.live {
+            if let Some(link) = broadcast.links.get_mut(peer) {
+                link.has_moved = true;
+            }
+        }
+    }
+
     /// A peer's last connection ended.
     pub fn peer_gone(&mut self, peer: &PeerId, now: Instant) {
         self.news |= !self.live.is_empty();
@@ -287,7 +296,13 @@ impl Broadcasts {
     /// The next frame for a peer whose stream has room for `room` bytes, not counting a length in front. `None`:
     /// there is nothing, or it is longer. A driver should keep little waiting in its own buffers, but room for
     /// one chunk at least: what was handed out cannot be cancelled.
-    pub fn next(&mut self, peer: &PeerId, room: usize) -> Option<Frame> {
+    pub fn next(&mut self, peer: &PeerId, room: usize, now: Instant) -> Option<Frame> {
+        let word = self.next_word(peer, room, now);
+        word.or_else(|| self.next_chunk(peer, room))
+    }
+
+    /// The same of what is said of broadcasts, which is short and says what is wanted: a peer's time to send that runs from then on.
+    pub fn next_word(&mut self, peer: &PeerId, room: usize, now: Instant) -> Option<Frame> {
         let refusals = self.peers.refusals(peer)?;
         if let Some(&broadcast) = refusals.front() {
             let frame = Frame::Status(Status {
@@ -303,11 +318,16 @@ impl Broadcasts {
             return Some(frame);
         }
         for broadcast in &mut self.live {
-            if let Some(frame) = broadcast.next_word(peer, room) {
+            if let Some(frame) = broadcast.next_word(peer, room, now) {
                 self.peers.share(peer, &broadcast.announcement, false);
                 return Some(frame);
             }
         }
+        None
+    }
+
+    /// The same of chunks, which no word waits behind.
+    pub fn next_chunk(&mut self, peer: &PeerId, room: usize) -> Option<Frame> {
         let mut live = self.live.iter_mut();
         live.find_map(|broadcast| broadcast.next_chunk(peer, room))
     }
@@ -384,7 +404,7 @@ impl Broadcasts {
         }
         if !self.peers.introduces(&peer, &self.config, now) {
             self.peers.refuse(&peer, id);
-            return vec![Action::TooSoon { peer }];
+            return vec![Action::Needless { peer }];
         }
         // This looks at what all peers have told, so not more often than that.
         let is_doubted =
@@ -436,6 +456,10 @@ impl Broadcasts {
             let action = stray.map(|(what, why)| misdeed(peer, what, why));
             return action.into_iter().collect();
         };
+        let link = broadcast.links.get(&peer);
+        if link.is_some_and(|link| link.has_moved && link.got.contains(chunk.index)) {
+            return vec![Action::Needless { peer }];
+        }
         self.news = true;
         match broadcast.receive(&peer, chunk, &self.config, &mut self.peers, now) {
             Ok(true) => reconstruct(broadcast),

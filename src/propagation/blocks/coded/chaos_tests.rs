@@ -77,13 +77,13 @@ proptest! {
                     Action::CheckHeader { broadcast, .. } => core.header_checked(broadcast, verdict(number), now),
                     Action::Reconstruct(it) => core.reconstructed(it.run(), now),
                     Action::CheckBlock { broadcast, .. } => core.block_checked(broadcast, verdict(time as u8), now),
-                    Action::Abandoned { .. } | Action::TooSoon { .. } | Action::Misdeed { .. } => Vec::new(),
+                    Action::Abandoned { .. } | Action::Needless { .. } | Action::Misdeed { .. } => Vec::new(),
                 });
             }
             for peer in &peers {
-                let sent = std::iter::from_fn(|| core.next(peer, 4096)).take(1000).count();
+                let sent = std::iter::from_fn(|| core.next(peer, 4096, now)).take(1000).count();
                 prop_assert!(sent < 1000, "no end of frames");
-                prop_assert_eq!(core.next(peer, 0), None);
+                prop_assert_eq!(core.next(peer, 0, now), None);
             }
             let (count, bytes) = core.load();
             prop_assert!(count <= 3 && bytes <= 9000);

@@ -241,7 +241,7 @@ fn a_slow_reader_holds_up_nobody_and_gathers_nothing() {
     let mut node = node(&[slow, quick]);
     let block = block(2000);
     node.core.start(block.clone(), node.now).expect("room");
-    assert_eq!(node.core.next(&slow, 0), None);
+    assert_eq!(node.core.next(&slow, 0, node.now), None);
     node.receive(quick, announce(block.announcement(), ChunkSet::EMPTY));
     let chunks = node.sends(&quick).into_iter();
     let chunks = chunks.filter(|frame| matches!(frame, Frame::Chunk(_)));

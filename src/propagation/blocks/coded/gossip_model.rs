@@ -91,7 +91,7 @@ impl Machine for Gossip {
         }
     }
 
-    fn next(&mut self, to: usize, _room: usize) -> Option<(Message, usize)> {
+    fn next(&mut self, to: usize, _room: usize, _now: Instant) -> Option<(Message, usize)> {
         if self.told.remove(&to) {
             return Some((Message::DontWant, 0));
         }

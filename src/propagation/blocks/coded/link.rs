@@ -25,10 +25,13 @@ pub(super) struct Link {
     pub(super) asked: ChunkSet,
     /// The chunks that we ever wanted from it.
     ever_asked: ChunkSet,
-    /// When it last sent a chunk that it was asked for, or was asked while none was open.
+    /// When it last sent a chunk that it was asked for, or was asked, and told so, while none was open.
     progress: Instant,
     /// The same, but that bytes of a chunk which are on their way count as one for some time.
     moved: Instant,
+    /// It was told that it is asked for those, and ever for any.
+    is_told_wants: bool,
+    was_told_wants: bool,
     /// It was asked for chunks, and has sent none for too long.
     pub(super) silent: bool,
     /// What it sent was lost here: it pays for no silence.
@@ -45,6 +48,8 @@ pub(super) struct Link {
     pub(super) done: bool,
     /// It does not take part, or no more: it holds nothing for us, whatever it said.
     left: bool,
+    /// Its streams were others before: a chunk that was under way then may come twice.
+    pub(super) has_moved: bool,
     /// It says that it holds all chunks: that its chain has accepted the block.
     pub(super) vouches: bool,
     /// It sent a false chunk. Nothing more is taken from it, nor given.
@@ -62,6 +67,8 @@ impl Link {
             ever_asked: ChunkSet::EMPTY,
             progress: now,
             moved: now,
+            is_told_wants: false,
+            was_told_wants: false,
             silent: false,
             excused: false,
             unasked,
@@ -70,6 +77,7 @@ impl Link {
             stale: false,
             done: false,
             left: false,
+            has_moved: false,
             vouches: false,
             barred: false,
         }
@@ -126,10 +134,26 @@ impl Link {
     pub(super) fn ask(&mut self, index: u8, now: Instant) {
         if self.asked.is_empty() {
             (self.progress, self.moved) = (now, now);
+            self.is_told_wants = false;
         }
         self.asked.insert(index);
         self.ever_asked.insert(index);
         self.stale = true;
+    }
+
+    /// What it is asked for goes out: its time runs. True: it is asked for the first time.
+    pub(super) fn tells_wants(&mut self, now: Instant) -> bool {
+        if self.asked.is_empty() || self.is_told_wants {
+            return false;
+        }
+        self.is_told_wants = true;
+        (self.progress, self.moved) = (now, now);
+        !std::mem::replace(&mut self.was_told_wants, true)
+    }
+
+    /// Whether it is asked for chunks, and was never told so.
+    pub(super) fn is_yet_to_be_asked(&self) -> bool {
+        !self.asked.is_empty() && !self.was_told_wants
     }
 
     /// Takes back what the peer was asked for.
@@ -138,10 +162,10 @@ impl Link {
         self.asked = ChunkSet::EMPTY;
     }
 
-    /// It lets us wait, and what it was asked for is taken back.
+    /// It lets us wait, and what it was asked for is taken back. It is not silent about what it was not told.
     pub(super) fn stalls(&mut self) {
         self.unask();
-        self.silent = !self.excused;
+        self.silent = !self.excused && (self.silent || self.is_told_wants);
     }
 
     /// A chunk of the peer is lost, and does not come again; which one it was nobody knows.

@@ -74,7 +74,7 @@ impl Node {
                     self.misdeeds
                         .extend(ids.enumerate().filter(|it| *it.1 == peer).map(|it| it.0));
                 }
-                Action::TooSoon { peer } => panic!("{peer} tells of too many"),
+                Action::Needless { peer } => panic!("{peer} sends what is of no use"),
                 // It never asks, or nobody sends it anything.
                 Action::Abandoned { reason, .. } => {
                     assert_ne!(self.nature, Nature::Honest, "{reason}")
@@ -94,12 +94,12 @@ impl Machine for Node {
         }
     }
 
-    fn next(&mut self, to: usize, room: usize) -> Option<(Frame, usize)> {
+    fn next(&mut self, to: usize, room: usize, now: Instant) -> Option<(Frame, usize)> {
         if self.nature == Nature::Silent {
             return None;
         }
         loop {
-            let mut frame = self.core.next(&self.ids[to], room)?;
+            let mut frame = self.core.next(&self.ids[to], room, now)?;
             let length = frame.encoded_len();
             assert!(length <= room);
             match (&mut frame, self.nature) {

@@ -14,6 +14,7 @@ use super::broadcast::{Broadcast, Phase};
 use super::chunk_set::ChunkSet;
 use super::link::Link;
 use super::wire::{Announce, Frame, Status};
+use crate::platform::Instant;
 
 /// The most chunks that are sent unasked to a peer that has not said a word about the broadcast.
 const MAX_UNHEARD: usize = 16;
@@ -22,7 +23,7 @@ const EAGER: u64 = 4;
 
 impl Broadcast {
     /// What the peer is to be told before it gets any chunk, if that fits into `room` bytes.
-    pub(super) fn next_word(&mut self, to: &PeerId, room: usize) -> Option<Frame> {
+    pub(super) fn next_word(&mut self, to: &PeerId, room: usize, now: Instant) -> Option<Frame> {
         let (id, held, done) = (self.id(), self.held, self.is_done());
         let silent = self.phase() == Phase::Header;
         let link = self.links.get_mut(to).filter(|_| !silent)?;
@@ -46,6 +47,9 @@ impl Broadcast {
             return None;
         }
         link.told = true;
+        if !announces && link.tells_wants(now) {
+            self.progress = now;
+        }
         // An announcement says neither what is wanted nor that nothing is.
         link.stale = announces && (done || !link.asked.is_empty());
         Some(frame)

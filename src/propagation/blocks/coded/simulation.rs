@@ -21,7 +21,7 @@ pub(super) trait Machine {
     type Frame;
     fn receive(&mut self, from: usize, frame: Self::Frame, now: Instant);
     /// The next frame to a node, of at most `room` bytes, and its length.
-    fn next(&mut self, to: usize, room: usize) -> Option<(Self::Frame, usize)>;
+    fn next(&mut self, to: usize, room: usize, now: Instant) -> Option<(Self::Frame, usize)>;
     fn next_time(&self) -> Option<Instant>;
     fn on_time(&mut self, now: Instant);
 }
@@ -213,7 +213,7 @@ impl<M: Machine> Simulation<M> {
         loop {
             let waiting: usize = stream.frames.iter().map(|(_, left)| left).sum();
             let room = self.line.buffer.saturating_sub(waiting);
-            let Some((frame, length)) = self.nodes[node].next(stream.to, room) else {
+            let Some((frame, length)) = self.nodes[node].next(stream.to, room, self.now) else {
                 break;
             };
             stream.frames.push_back((frame, length + AROUND));

@@ -113,7 +113,7 @@ impl Node {
 
     /// What the node has to say to a peer.
     pub(super) fn sends(&mut self, peer: &PeerId) -> Vec<Frame> {
-        std::iter::from_fn(|| self.core.next(peer, MAX_FRAME)).collect()
+        std::iter::from_fn(|| self.core.next(peer, MAX_FRAME, self.now)).collect()
     }
 
     /// The chunks that the node wants of a peer, by the last it says to it.

@@ -23,6 +23,15 @@ pub enum Action {
         /// Why, for a trace.
         why: &'static str,
     },
+    /// Ask a peer for something of a block as soon as its stream has room: [`super::CompactBlocks::next_request`] says for what.
+    Ask {
+        /// Whom.
+        peer: PeerId,
+        /// The block's identity.
+        block: ItemId,
+        /// Why, for a trace.
+        why: &'static str,
+    },
     /// Send a part of a block that is here to a peer, as the peer reads: [`super::CompactBlocks::serve`] says the bytes.
     Serve {
         /// To whom.
@@ -156,6 +165,10 @@ impl Actions {
 
     pub(super) fn send(&mut self, peer: PeerId, message: BlockMessage, why: &'static str) {
         self.push(Action::Send { peer, message, why });
+    }
+
+    pub(super) fn ask(&mut self, peer: PeerId, block: ItemId, why: &'static str) {
+        self.push(Action::Ask { peer, block, why });
     }
 
     /// Tells who has told of a block that it is here, or not wanted any more.

@@ -147,6 +147,17 @@ impl CompactBlocks {
         self.downloads.peers.measured(peer, round_trip);
     }
 
+    /// Whether there is something to ask a peer for.
+    pub fn has_request(&self, peer: &PeerId) -> bool {
+        self.downloads.has_request(peer)
+    }
+
+    /// What a peer is to be asked for ([`Action::Ask`]), if there is anything: to be called when it can go out, since the peer's time to
+    /// answer runs from then on. What is not wanted any more is not asked for.
+    pub fn next_request(&mut self, peer: &PeerId, now: Instant) -> Option<BlockMessage> {
+        self.downloads.next_request(peer, now)
+    }
+
     /// So many bytes of a long message of a peer are here, of so many.
     pub fn comes(&mut self, peer: &PeerId, coming: (usize, usize), now: Instant) -> Vec<Action> {
         let mut out = Actions::default();

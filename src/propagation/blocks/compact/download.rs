@@ -1,8 +1,11 @@
 //! One block on its way to us, and the peers that have it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 
+use super::choice::Form;
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
 use super::pace::{Manner, Pace};
@@ -14,6 +17,8 @@ use crate::platform::Instant;
 /// So many patiences a source whose answer comes is left alone: 5 s. A liar that sends just enough holds a block up no longer, and a line so
 /// slow shares what is left with another.
 pub(super) const ALONE: u32 = 10;
+/// How many times `give_up_after` a peer has to answer while its answer comes, and what it is asked for has to go out.
+const MOST_TIMES: u32 = 3;
 
 /// A block in progress.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ pub(super) struct Source {
     /// When it came into this state, and how its answer comes if that is to be asked.
     pub(super) since: Instant,
     pub(super) pace: Pace,
+    /// Where it was asked and that has gone out: how many requests had before, to anybody. Its time runs from then on.
+    pub(super) turn: Option<u64>,
     pub(super) state: State,
 }
 
@@ -53,9 +60,9 @@ pub(super) enum State {
     Matching(usize),
     /// It can be asked.
     Idle,
-    /// It was asked for the compact form or the whole block.
-    AskedBlock,
-    /// It was asked for missing transactions.
+    /// It is asked for the block in this form: the compact one, or the whole block.
+    AskedBlock(Form),
+    /// It is asked for missing transactions.
     AskedMissing(Reconstruction),
     /// The block that it was asked for, or that was joined, is being checked.
     Checking,
@@ -66,10 +73,36 @@ pub(super) enum State {
 impl Source {
     /// Comes into another state, out of the one that is returned. Whose frame was lost here is excused on: what it is asked next comes behind the rest of that.
     pub(super) fn enter(&mut self, state: State, now: Instant) -> State {
+        self.turn = None;
+        self.begins(now);
+        std::mem::replace(&mut self.state, state)
+    }
+
+    /// Its time begins.
+    pub(super) fn begins(&mut self, now: Instant) {
         let is_excused = self.pace.is_excused;
         (self.since, self.pace) = (now, Pace::new(now));
         self.pace.is_excused = is_excused;
-        std::mem::replace(&mut self.state, state)
+    }
+
+    /// What it sends was not read here for so long: it has as much more time.
+    pub(super) fn is_unheard(&mut self, time: Duration, now: Instant) {
+        let counted = self.pace.counted.iter_mut();
+        for at in counted.chain([&mut self.since]) {
+            *at = now.min(*at + time);
+        }
+    }
+
+    /// When it is given up, whatever else it was asked for.
+    pub(super) fn ends_at(&self, give_up_after: Duration) -> Instant {
+        if !self.is_asked() {
+            return self.since + give_up_after;
+        }
+        let most = self.since + give_up_after * MOST_TIMES;
+        if self.turn.is_none() || self.pace.is_moving() {
+            return most;
+        }
+        most.min(self.pace.counted.unwrap_or(self.since) + give_up_after)
     }
 
     /// The header that is being checked.
@@ -86,7 +119,12 @@ impl Source {
 
     /// Whether we wait for it.
     pub(super) fn is_asked(&self) -> bool {
-        matches!(self.state, State::AskedBlock | State::AskedMissing(_))
+        matches!(self.state, State::AskedBlock(_) | State::AskedMissing(_))
+    }
+
+    /// Whether it is to be asked for something that has not gone out.
+    pub(super) fn is_to_be_asked(&self) -> bool {
+        self.is_asked() && self.turn.is_none()
     }
 
     /// Bytes of payload that are held for it.
@@ -95,7 +133,7 @@ impl Source {
             State::Header { compact, .. } => compact.as_ref().map_or(0, CompactBlock::weight),
             State::Matching(weight) => *weight,
             State::AskedMissing(reconstruction) => reconstruction.weight(),
-            State::Idle | State::AskedBlock | State::Checking | State::CheckingUnasked => 0,
+            State::Idle | State::AskedBlock(_) | State::Checking | State::CheckingUnasked => 0,
         }
     }
 }

@@ -2,8 +2,13 @@
 //!
 //! A peer that has a block becomes a source of it. The first one is asked. Where no byte of an answer has come for a moment ([`Downloads::patience`]),
 //! up to `max_parallel` others are asked at once, and so on, so that who tells of blocks and sends none holds nobody up; who answers slowly and will be done in
-//! time is left alone (`pace.rs`). Who has sent nothing for `give_up_after` is dropped and pays, and who had let us wait is asked after others. What a source goes
-//! through:
+//! time is left alone (`pace.rs`). Who has sent nothing for `give_up_after` is dropped and pays, and who had let us wait is asked after others.
+//!
+//! Its time runs from when the request goes out ([`Downloads::next_request`]), which may stand behind a block that the peer is being sent. And a peer's time is one:
+//! it answers in the order in which it was asked, so while an answer comes, what it was asked for after that is not given up, and has not begun to wait when the answer is here. An
+//! answer that lasts too long takes the rest with it, so who lets drip gains nothing by what it was asked besides.
+//!
+//! What a source goes through:
 //!
 //! ```text
 //! header checked -> idle -> asked for the compact form, matched -> asked for missing transactions -> joined, checked
@@ -36,8 +41,6 @@ use crate::platform::Instant;
 /// How many round trips longer than the configured patience a peer may say nothing, and how long one counts at most: it is the peer that answers a ping.
 const ROUND_TRIPS: u32 = 2;
 const MOST_ROUND_TRIP: Duration = Duration::from_millis(500);
-/// How many times `give_up_after` a peer has to answer while its answer comes.
-const MOST_TIMES: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Downloads {
@@ -47,7 +50,12 @@ pub(super) struct Downloads {
     waiting: Waiting,
     /// Downloads that have begun since blocks were last taken up: others that told of these wait for no place.
     begun: Vec<ItemId>,
+    /// Requests that have gone out.
+    requests: u64,
 }
+
+/// Of each peer whose answer comes, which request it is to, and by when it has to be here.
+type Answering = BTreeMap<PeerId, (u64, Instant)>;
 
 impl Downloads {
     pub(super) fn new(config: CompactConfig) -> Self {
@@ -57,6 +65,7 @@ impl Downloads {
             blocks: BTreeMap::new(),
             waiting: Waiting::default(),
             begun: Vec::new(),
+            requests: 0,
         }
     }
 
@@ -87,6 +96,55 @@ impl Downloads {
         let counts = Some(Counts { told, accepted });
         if self.admit(peer, &id, counts, state, now, out) {
             self.check_header(peer, id, now, out);
+        }
+    }
+
+    /// Whether there is something to ask a peer for.
+    pub(super) fn has_request(&self, peer: &PeerId) -> bool {
+        let sources = self.blocks.values().flat_map(|it| &it.sources);
+        let mut its = sources.filter(|source| source.peer == *peer);
+        its.any(Source::is_to_be_asked)
+    }
+
+    /// What a peer is to be asked for next: it goes out now, and the peer's time runs.
+    pub(super) fn next_request(&mut self, peer: &PeerId, now: Instant) -> Option<BlockMessage> {
+        let its = self.blocks.iter_mut();
+        let its = its.filter_map(|(id, download)| Some((id, download.source(peer)?)));
+        let waiting = its.filter(|(_, source)| source.is_to_be_asked());
+        let (id, source) = waiting.min_by_key(|(_, source)| source.since)?;
+        let id = id.clone();
+        let (message, awaited) = match &source.state {
+            State::AskedMissing(reconstruction) => {
+                let missing = reconstruction.missing()?;
+                (BlockMessage::GetTransactions(missing), Awaited::Missing)
+            }
+            State::AskedBlock(form) => {
+                let awaited = match form {
+                    Form::Compact => Awaited::Compact,
+                    _ => Awaited::Whole,
+                };
+                let (id, form) = (id.clone(), *form);
+                (BlockMessage::GetBlock(GetBlock { id, form }), awaited)
+            }
+            _ => return None,
+        };
+        source.begins(now);
+        source.turn = Some(self.requests);
+        self.requests += 1;
+        self.peers.await_answer(peer, &id, awaited);
+        Some(message)
+    }
+
+    /// A peer answers what it was asked for: what it was asked for after that has not begun to wait.
+    fn answers(&mut self, peer: &PeerId, id: &ItemId, now: Instant) {
+        self.peers.let_wait(peer, false);
+        let Some(turn) = self.source(id, peer).and_then(|source| source.turn) else {
+            return;
+        };
+        let sources = self.blocks.values_mut();
+        let sources = sources.filter_map(|download| download.source(peer));
+        for source in sources.filter(|source| source.turn > Some(turn)) {
+            source.begins(now);
         }
     }
 
@@ -130,7 +188,7 @@ impl Downloads {
     pub(super) fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
         for download in self.blocks.values_mut() {
             if let Some(source) = download.source(peer).filter(|source| source.is_asked()) {
-                source.since = now.min(source.since + time);
+                source.is_unheard(time, now);
             }
         }
     }
@@ -140,10 +198,10 @@ impl Downloads {
         let give_up_after = self.config.give_up_after;
         let asked = self.blocks.iter_mut().filter_map(|(id, download)| {
             let in_time = download.began + give_up_after;
-            let source = download.source(peer).filter(|source| source.is_asked())?;
-            Some((id.clone(), in_time, source))
+            let source = download.source(peer)?;
+            Some((source.turn?, (id.clone(), in_time, source)))
         });
-        asked.min_by_key(|(.., source)| source.since)
+        asked.min_by_key(|(turn, _)| *turn).map(|(_, first)| first)
     }
 
     /// A peer sends a compact block, asked or not.
@@ -160,7 +218,7 @@ impl Downloads {
         let compact = Some(compact).filter(|compact| self.has_room_for(compact.weight()));
         let state = State::Header { header, compact };
         if asked {
-            self.peers.let_wait(&peer, false);
+            self.answers(&peer, &id, now);
             let Some(source) = self.asked_source(&id, &peer) else {
                 return;
             };
@@ -182,7 +240,7 @@ impl Downloads {
     ) {
         let WholeBlock { id, data } = whole;
         if asked {
-            self.peers.let_wait(&peer, false);
+            self.answers(&peer, &id, now);
             let Some(source) = self.asked_source(&id, &peer) else {
                 return;
             };
@@ -219,7 +277,7 @@ impl Downloads {
             let why = "it sent transactions that nobody asked for";
             return out.blame(peer, Misdeed::InvalidMessage, why);
         }
-        self.peers.let_wait(&peer, false);
+        self.answers(&peer, &id, now);
         let Some(source) = self.source(&id, &peer) else {
             return;
         };
@@ -258,6 +316,7 @@ impl Downloads {
         if !self.peers.take_awaited(&peer, id, &kinds) {
             return;
         }
+        self.answers(&peer, id, now);
         if let Some(source) = self.asked_source(id, &peer) {
             let announced = source.announced;
             if announced.is_some_and(|then| !self.may_be_gone(&peer, then, accepted)) {
@@ -372,25 +431,38 @@ impl Downloads {
 
     /// When to call [`Downloads::on_time`].
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let answering = self.answering();
         let sources = self.blocks.values().flat_map(|it| &it.sources);
         let busy = sources.filter(|source| !source.is_idle());
         let deadlines = busy.flat_map(|source| {
             let patience = self.patience(&source.peer);
             let asked = source.is_asked().then_some(&source.pace);
             let falls_silent = asked.and_then(|pace| pace.ends_at(patience));
-            falls_silent.into_iter().chain([self.ends_at(source)])
+            falls_silent
+                .into_iter()
+                .chain([self.ends_at(source, &answering)])
         });
         deadlines.min()
     }
 
-    /// When a source that is not idle is dropped.
-    fn ends_at(&self, source: &Source) -> Instant {
-        let times = if source.is_asked() && source.pace.is_moving() {
-            MOST_TIMES
-        } else {
-            1
-        };
-        source.since + self.config.give_up_after * times
+    /// When a source that is not idle is dropped: behind an answer that comes no sooner than that.
+    fn ends_at(&self, source: &Source, answering: &Answering) -> Instant {
+        let ends_at = source.ends_at(self.config.give_up_after);
+        let before = comes_before(source, answering);
+        before.map_or(ends_at, |before| ends_at.max(before))
+    }
+
+    fn answering(&self) -> Answering {
+        let sources = self.blocks.values().flat_map(|it| &it.sources);
+        let mut answering = Answering::new();
+        for source in sources.filter(|source| source.pace.has_come()) {
+            if let Some(turn) = source.turn {
+                let answer = (turn, source.ends_at(self.config.give_up_after));
+                let first = answering.entry(source.peer).or_insert(answer);
+                *first = answer.min(*first);
+            }
+        }
+        answering
     }
 
     /// How long a peer that was asked may send nothing before others are asked too.
@@ -401,19 +473,27 @@ impl Downloads {
 
     /// Notes who is silent, gives up who is for long, asks others, and takes up what waits for a place.
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Actions) {
+        let answering = self.answering();
         let mut blocks = std::mem::take(&mut self.blocks);
         for (id, download) in &mut blocks {
             for source in download.sources.iter_mut().filter(|it| it.is_asked()) {
                 let ends_at = source.pace.ends_at(self.patience(&source.peer));
                 if ends_at.is_some_and(|at| at <= now) {
                     source.pace.manner = Manner::Silent;
-                    self.peers.let_wait(&source.peer, true);
+                    // Others are asked for it too, but it is no fault where its turn has not come.
+                    if source.turn.is_some() && comes_before(source, &answering).is_none() {
+                        self.peers.let_wait(&source.peer, true);
+                    }
                 }
             }
             download.sources.retain(|source| {
-                let over = !source.is_idle() && self.ends_at(source) <= now;
+                let over = !source.is_idle() && self.ends_at(source, &answering) <= now;
                 if over && source.is_asked() {
-                    let why = "it did not send what it was asked for";
+                    let why = if source.is_to_be_asked() {
+                        "it reads so little that it could not be asked"
+                    } else {
+                        "it did not send what it was asked for"
+                    };
                     if !source.pace.is_excused {
                         out.blame(source.peer, Misdeed::NoAnswer, why);
                     }
@@ -510,19 +590,18 @@ impl Downloads {
         let Some(source) = download.source(&peer).filter(|_| !checking) else {
             return;
         };
-        let Some(missing) = reconstruction.missing() else {
+        if reconstruction.missing().is_none() {
             source.enter(State::Checking, now);
             return out.join(peer, reconstruction);
-        };
+        }
         // Who was asked for this compact block goes on; who sent it unasked waits until others are silent.
         let may_ask = may_ask || (source.compact_is_spent && may_go_on);
         if may_ask && self.has_room_for(reconstruction.weight()) {
             if let Some(source) = self.source(id, &peer) {
                 source.enter(State::AskedMissing(reconstruction), now);
             }
-            self.peers.await_answer(&peer, id, Awaited::Missing);
             let why = "the pool lacks some transactions of its compact block";
-            out.send(peer, BlockMessage::GetTransactions(missing), why);
+            out.ask(peer, id.clone(), why);
         }
     }
 
@@ -573,16 +652,14 @@ impl Downloads {
         let Some(source) = download.source(peer) else {
             return;
         };
-        let (form, awaited) = if has_header && !source.compact_is_spent {
-            (Form::Compact, Awaited::Compact)
+        let form = if has_header && !source.compact_is_spent {
+            Form::Compact
         } else {
-            (Form::Whole, Awaited::Whole)
+            Form::Whole
         };
         source.compact_is_spent = true;
-        source.enter(State::AskedBlock, now);
-        self.peers.await_answer(peer, id, awaited);
-        let id = id.clone();
-        out.send(*peer, BlockMessage::GetBlock(GetBlock { id, form }), why);
+        source.enter(State::AskedBlock(form), now);
+        out.ask(*peer, id.clone(), why);
     }
 
     fn source(&mut self, id: &ItemId, peer: &PeerId) -> Option<&mut Source> {
@@ -615,4 +692,10 @@ impl Downloads {
             .fold(weight, usize::saturating_add);
         held <= self.config.max_held_bytes
     }
+}
+
+/// By when an answer of a source's peer has to be here that comes before its own, if one does.
+fn comes_before(source: &Source, answering: &Answering) -> Option<Instant> {
+    let (turn, ends_at) = answering.get(&source.peer)?;
+    (source.turn? > *turn).then_some(*ends_at)
 }

@@ -12,7 +12,7 @@ use super::config::CompactConfig;
 use super::download::ALONE;
 use super::message::{BlockMessage, GetBlock};
 use super::test_chain::{
-    Bench, announcement, bench, block, compact, pool, transactions, whole, words,
+    Bench, announcement, bench, block, compact, get, pool, transactions, whole, words,
 };
 use crate::peers::Misdeed;
 use crate::platform::{Instant, test};
@@ -382,4 +382,144 @@ fn an_answer_that_comes_though_another_frame_was_lost_is_taken() {
     }
     bench.receive(peer, whole(&all));
     assert!(bench.core.is_accepted(&block(&all).0));
+}
+
+/// A peer tells of four blocks and answers for each in turn, at so many bytes in 100 ms: who is blamed, and how many blocks are here in the end.
+fn one_after_the_other(pace: usize) -> (Vec<String>, usize) {
+    const LENGTH: usize = 4 << 20;
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    let blocks: Vec<_> = (1..=4).map(|seed| transactions(seed, 10)).collect();
+    for all in &blocks {
+        bench.receive(peer, announcement(all));
+    }
+    let mut happened = Vec::new();
+    for all in &blocks {
+        // Long frames are told apart by their lengths.
+        let length = LENGTH + usize::from(all[0][0]);
+        for bytes in (pace..length).step_by(pace) {
+            happened.extend(bench.wait(STEP));
+            let actions = bench.core.comes(&peer, (bytes, length), bench.now);
+            happened.extend(bench.settle(actions));
+        }
+        happened.extend(bench.receive(peer, whole(all)));
+    }
+    let are_here = blocks
+        .iter()
+        .filter(|all| bench.core.is_accepted(&block(all).0));
+    let blamed = happened.extract_if(.., |it| matches!(it, Action::Misdeed { .. }));
+    (
+        words(&[peer], &blamed.collect::<Vec<_>>()),
+        are_here.count(),
+    )
+}
+
+#[test]
+fn who_was_asked_for_four_blocks_at_once_sends_them_all_over_a_slow_line() {
+    for pace in [50_000, 25_000, 10_000] {
+        assert_eq!(one_after_the_other(pace), (Vec::new(), 4), "{pace}");
+    }
+}
+
+#[test]
+fn who_lets_the_first_of_four_answers_drip_pays_for_all_when_that_has_had_its_time() {
+    // A little more than what is as good as nothing.
+    let pace = 3400;
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    for seed in 1..=4 {
+        bench.receive(peer, announcement(&transactions(seed, 10)));
+    }
+    let begin = bench.now;
+    let mut blamed = Vec::new();
+    for step in 1..1000 {
+        let actions = bench.core.comes(&peer, (pace * step, 4 << 20), bench.now);
+        blamed.extend(bench.settle(actions));
+        blamed.extend(bench.wait(STEP));
+        if bench.core.in_progress() == 0 {
+            break;
+        }
+    }
+    assert_eq!(words(&[peer], &blamed), ["0 NoAnswer"; 4]);
+    let took = bench.now - begin;
+    let most = CompactConfig::default().give_up_after * 3 + STEP;
+    assert!(took <= most, "{took:?}");
+}
+
+#[test]
+fn who_answers_all_but_the_first_question_pays_for_that_as_soon_as_ever() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    bench.receive(peer, announcement(&transactions(1, 10)));
+    let mut blamed = Vec::new();
+    let give_up_after = CompactConfig::default().give_up_after;
+    for seed in 2..=20 {
+        blamed.extend(bench.wait(give_up_after / 20));
+        let all = transactions(seed, 10);
+        bench.receive(peer, announcement(&all));
+        bench.receive(peer, whole(&all));
+        assert!(bench.core.is_accepted(&block(&all).0));
+    }
+    assert!(blamed.is_empty());
+    blamed.extend(bench.wait(give_up_after / 20));
+    assert_eq!(words(&[peer], &blamed), ["0 NoAnswer"]);
+}
+
+#[test]
+fn a_line_that_falters_while_an_answer_comes_has_its_time_anew() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    let all = transactions(1, 10);
+    bench.receive(peer, announcement(&all));
+    let mut happened = Vec::new();
+    for step in 1..300 {
+        happened.extend(bench.wait(STEP));
+        // A second each ten.
+        if step % 100 >= 10 {
+            let actions = bench.core.comes(&peer, (10_000 * step, 4 << 20), bench.now);
+            happened.extend(bench.settle(actions));
+        }
+    }
+    assert_eq!(words(&[peer], &happened), [""; 0]);
+    bench.receive(peer, whole(&all));
+    assert!(bench.core.is_accepted(&block(&all).0));
+}
+
+#[test]
+fn nobody_is_late_with_what_it_was_not_asked_for_yet() {
+    let mut bench = bench();
+    bench.keeps = |action| matches!(action, Action::Ask { .. });
+    let peers = [bench.peer(true), bench.peer(false)];
+    let all = transactions(1, 10);
+    let told = bench.receive(peers[0], announcement(&all));
+    assert_eq!(words(&peers, &told), ["0 is to be asked"]);
+    bench.receive(peers[1], announcement(&all));
+    let config = CompactConfig::default();
+    let others = bench.wait(config.patience);
+    assert_eq!(words(&peers, &others), ["1 is to be asked"], "meanwhile");
+    assert!(bench.wait(config.give_up_after).is_empty());
+    let request = bench.core.next_request(&peers[0], bench.now);
+    assert_eq!(request, Some(get(&block(&all).0, Form::Compact)));
+    assert!(!bench.core.has_request(&peers[0]));
+    let almost = config.give_up_after - STEP;
+    assert!(bench.wait(almost).is_empty());
+    let late = bench.wait(STEP);
+    assert_eq!(words(&peers, &late), ["0 NoAnswer"]);
+    // It reads nothing for so long that it could not be asked at all, and holds a place.
+    let deaf = bench.wait(config.give_up_after);
+    assert_eq!(words(&peers, &deaf), ["1 NoAnswer"]);
+    assert_eq!(bench.core.in_progress(), 0);
+}
+
+#[test]
+fn what_came_another_way_meanwhile_is_not_asked_for() {
+    let mut bench = bench();
+    bench.keeps = |action| matches!(action, Action::Ask { .. });
+    let [stuck, other] = [bench.peer(true), bench.peer(false)];
+    let all = transactions(1, 10);
+    bench.receive(stuck, announcement(&all));
+    bench.receive(other, whole(&all));
+    assert!(bench.core.is_accepted(&block(&all).0));
+    assert!(!bench.core.has_request(&stuck));
+    assert_eq!(bench.core.next_request(&stuck, bench.now), None);
 }

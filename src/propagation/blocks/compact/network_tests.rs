@@ -139,7 +139,7 @@ impl Network {
 
     fn act(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
-            let Some(action) = read(&self.nodes[node].core, action) else {
+            let Some(action) = read(&mut self.nodes[node].core, action, self.now) else {
                 continue;
             };
             match action {

@@ -189,7 +189,7 @@ fn a_source_that_goes_is_replaced_at_once() {
     bench.receive(peers[0], announcement(&all));
     bench.receive(peers[1], announcement(&all));
     let next = bench.core.peer_gone(&peers[0], bench.now);
-    assert_eq!(words(&peers, &next), ["1 request for a block Compact"]);
+    assert_eq!(words(&peers, &next), ["1 is to be asked"]);
     assert!(bench.core.peer_gone(&peers[1], bench.now).is_empty());
     assert_eq!(bench.core.next_deadline(), None, "nobody is left");
     assert!(
@@ -292,7 +292,9 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
     let actions = other
         .core
         .header_checked(check.clone(), &ignored, other.now);
-    assert_eq!(words(&peers, &actions), ["0 request for a block Whole"]);
+    assert_eq!(words(&peers, &actions), ["0 is to be asked"]);
+    let request = other.core.next_request(&peers[0], other.now);
+    assert_eq!(request, Some(get(&id, Form::Whole)));
     let actions = other.receive(
         peers[0],
         BlockMessage::Whole(WholeBlock {

@@ -39,6 +39,8 @@ pub(super) struct Pace {
     measured: (Instant, usize),
     /// How many frames have begun to come.
     frames: u8,
+    /// When it last came at a pace that counts, by what was measured.
+    pub(super) counted: Option<Instant>,
     /// What came was lost here, and nobody pays for what is missing.
     pub(super) is_excused: bool,
 }
@@ -53,6 +55,7 @@ impl Pace {
             length: 0,
             measured: (now, 0),
             frames: 0,
+            counted: None,
             is_excused: false,
         }
     }
@@ -92,6 +95,9 @@ impl Pace {
                 true => Manner::Coming,
                 false => Manner::Slow,
             };
+            if self.is_moving() {
+                self.counted = Some(now);
+            }
         } else if self.manner == Manner::Waiting {
             self.manner = Manner::Coming;
         }
@@ -105,6 +111,11 @@ impl Pace {
     /// Whether something of an answer has come lately.
     pub(super) fn is_moving(&self) -> bool {
         matches!(self.manner, Manner::Coming | Manner::Slow)
+    }
+
+    /// Whether anything of an answer has come at a pace that counts.
+    pub(super) fn has_come(&self) -> bool {
+        self.is_moving() || self.counted.is_some()
     }
 }
 

@@ -163,8 +163,12 @@ pub(super) fn answer(
 }
 
 /// What becomes of an action where everybody reads at once; `None`: nothing to see.
-pub(super) fn read(core: &CompactBlocks, action: Action) -> Option<Action> {
+pub(super) fn read(core: &mut CompactBlocks, action: Action, now: Instant) -> Option<Action> {
     match action {
+        Action::Ask { peer, why, .. } => {
+            let message = core.next_request(&peer, now)?;
+            Some(Action::Send { peer, message, why })
+        }
         Action::Serve {
             peer,
             block,
@@ -222,7 +226,11 @@ impl Bench {
     pub(super) fn settle(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let mut rest = Vec::new();
         for action in actions {
-            let Some(action) = read(&self.core, action) else {
+            if matches!(action, Action::Ask { .. }) && (self.keeps)(&action) {
+                rest.push(action);
+                continue;
+            }
+            let Some(action) = read(&mut self.core, action, self.now) else {
                 continue;
             };
             if let Action::Send {
@@ -271,6 +279,7 @@ pub(super) fn words(peers: &[PeerId], actions: &[Action]) -> Vec<String> {
             };
             format!("{} {}{form}", place(peer), message.name())
         }
+        Action::Ask { peer, .. } => format!("{} is to be asked", place(peer)),
         Action::Serve { peer, part, .. } => format!("{} {}", place(peer), part.name()),
         Action::Gone(_) => "gone".to_owned(),
         Action::SendCoded { peer, .. } => format!("{} coded", place(peer)),

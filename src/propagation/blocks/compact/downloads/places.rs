@@ -139,6 +139,7 @@ impl Downloads {
             compact_is_spent: false,
             since: now,
             pace: Pace::new(now),
+            turn: None,
             state,
         };
         if !self.blocks.contains_key(id) && !self.waiting.is_empty() {
