@@ -12,7 +12,7 @@ pub enum NetworkError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A call got what it can't do anything with; the node goes on.
-    #[error("{} = {}: {}", .0.field, .0.value, .0.problem)]
+    #[error("{} = {}: {}", .0.field, .0.shown(), .0.problem)]
     Argument(ConfigError),
     /// `start` was called twice, or something that comes before it after it. The node goes on.
     #[error("the node is already running; for another one make a new P2PNetworkManager")]
@@ -88,7 +88,8 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
-    /// Whether the node can't go on: later calls on the same handle will fail too.
+    /// Whether the node can't go on: later calls on the same handle will fail too, but for [`crate::P2PNetworkManager::start`] after a
+    /// [`Self::NotRunning`] of a node that was not started yet.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Protocol(error) => error.is_fatal(),
@@ -188,7 +189,7 @@ fn kind(error: &std::io::Error) -> std::io::ErrorKind {
 
 /// A value in the configuration, or an argument of a call, is wrong. Names the field, the value and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("config: {field} = {value}: {problem}")]
+#[error("config: {field} = {}: {problem}", self.shown())]
 pub struct ConfigError {
     /// The field's path, as in TOML: `network.max_peers`; or the argument's name.
     pub field: String,
@@ -204,6 +205,14 @@ impl ConfigError {
             field: field.to_owned(),
             value: value.to_string(),
             problem: problem.into(),
+        }
+    }
+
+    /// The value for a person, who would not see an empty one.
+    fn shown(&self) -> &str {
+        match self.value.as_str() {
+            "" => "\"\"",
+            value => value,
         }
     }
 }
@@ -334,7 +343,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// Whether the node can't go on: later calls on the same handle will fail too.
+    /// As [`NetworkError::is_fatal`].
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::NotRunning)
     }
@@ -422,6 +431,14 @@ impl DecodeError {
 mod tests {
     use super::*;
     use crate::platform::test;
+
+    #[test]
+    fn an_empty_value_is_seen() {
+        let error = ConfigError::new("tag", "", "give a tag");
+        assert_eq!(error.to_string(), "config: tag = \"\": give a tag");
+        let argument = NetworkError::Argument(error);
+        assert_eq!(argument.to_string(), "tag = \"\": give a tag");
+    }
 
     #[test]
     fn an_item_among_others_keeps_what_befell_its_batch() {

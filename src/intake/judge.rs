@@ -20,7 +20,6 @@ pub(crate) async fn judge(
     mut loads: Vec<Load>,
     rules: Arc<dyn Rules>,
     blocks: Arc<DeliveredBlocks>,
-    told: bool,
 ) -> Option<Vec<Judged>> {
     let words = loads
         .iter()
@@ -35,7 +34,7 @@ pub(crate) async fn judge(
         }
     }
     let (asked, delivered) = (Arc::clone(&rules), Arc::clone(&blocks));
-    let check = async move { Judged::of(loads, &*asked, &delivered, told).await };
+    let check = async move { Judged::of(loads, &*asked, &delivered).await };
     let mut judged = rules::run(&*rules, check).await?;
     if words.iter().all(Option::is_none) {
         return Some(judged);

@@ -33,7 +33,7 @@ pub(crate) struct Judged {
     pub(crate) refused: Vec<Refused>,
     /// Of our own items, what became of each, in order.
     pub(crate) outcomes: Outcomes,
-    /// For subscribers, if there are any.
+    /// For subscribers.
     pub(crate) events: Vec<NetworkEvent>,
     /// What the sender pays for.
     pub(crate) misdeed: Option<Misdeed>,
@@ -57,7 +57,6 @@ impl Judged {
         loads: Vec<Load>,
         rules: &dyn Rules,
         blocks: &DeliveredBlocks,
-        told: bool,
     ) -> Vec<Self> {
         let received_at = platform::date();
         let candidates = loads.iter().flat_map(Load::candidates);
@@ -72,24 +71,24 @@ impl Judged {
             let items = std::mem::take(&mut load.items);
             let mut judged = Self {
                 accepted: Vec::with_capacity(items.len()),
-                events: Vec::with_capacity(if told { items.len() } else { 0 }),
+                events: Vec::with_capacity(items.len()),
                 ..Self::default()
             };
             for (fresh, (candidate, said)) in items.into_iter().zip(&mut said) {
-                judged.add(&load, (fresh, candidate), said, told.then_some(received_at));
+                judged.add(&load, (fresh, candidate), said, received_at);
             }
             judged
         };
         loads.into_iter().map(judge).collect()
     }
 
-    /// What is said to one more item. `told`: the moment of which subscribers hear.
+    /// What is said to one more item. Its event is made whether anybody listens or not: who subscribes during the check hears of it too.
     fn add(
         &mut self,
         load: &Load,
         (fresh, candidate): (Fresh, Candidate),
         (checked, block): Said,
-        told: Option<SystemTime>,
+        received_at: SystemTime,
     ) {
         let Fresh { key, promised, .. } = fresh;
         if checked.verdict != Verdict::Accept {
@@ -104,16 +103,14 @@ impl Judged {
         }
         self.accept(load, (key, data, block), &checked);
         // A block's event is made where it goes on.
-        let tells = candidate.delivers && load.kind != ItemKind::Block;
-        self.events.extend(
-            told.filter(|_| tells)
-                .map(|received_at| NetworkEvent::ItemAccepted {
-                    item: candidate.item,
-                    id: checked.id,
-                    source: load.from,
-                    received_at,
-                }),
-        );
+        if candidate.delivers && load.kind != ItemKind::Block {
+            self.events.push(NetworkEvent::ItemAccepted {
+                item: candidate.item,
+                id: checked.id,
+                source: load.from,
+                received_at,
+            });
+        }
     }
 
     /// How many items it was.

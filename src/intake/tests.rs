@@ -94,7 +94,7 @@ fn handed() -> Source {
 /// What a chain says to a batch.
 fn judge<A: Application>(load: Load, chain: &Arc<A>, blocks: &DeliveredBlocks) -> Judged {
     let rules = Synchronous::new(Arc::<A>::clone(chain));
-    let judged = at_once(Judged::of(vec![load], &rules, blocks, true));
+    let judged = at_once(Judged::of(vec![load], &rules, blocks));
     judged.into_iter().next().expect("one for each batch")
 }
 

@@ -236,11 +236,6 @@ impl Shared {
         self.emit_all(vec![event]);
     }
 
-    /// Whether anybody listens: if not, events of many items need not be made.
-    pub(crate) fn has_subscribers(&self) -> bool {
-        !self.state().subscribers.is_empty()
-    }
-
     /// Tells all subscribers of several events, in order. Only the task does, so that nobody misses what is told meanwhile.
     pub(crate) fn emit_all(&self, events: Vec<NetworkEvent>) {
         // Taken out of the lock, since a subscriber's `wants` may call the node.

@@ -31,7 +31,8 @@ const CROWD: (usize, usize) = (3, 4);
 /// For how long.
 const SHORT: Duration = Duration::from_secs(600);
 
-/// Who may be banned: one peer, or all at an address or in a network. Reads from a peer's id, `203.0.113.7`, or `203.0.113.0/24`.
+/// Who may be banned: one peer, or all at an address or in a network. Reads from a peer's id, `203.0.113.7`, or `203.0.113.0/24`. IPv4 that is written as IPv6
+/// (`::ffff:203.0.113.7`) is taken for what it is, since no connection has such an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Banned {
     /// Whatever its address.
@@ -81,8 +82,22 @@ impl From<PeerId> for Banned {
 
 impl From<IpNet> for Banned {
     fn from(net: IpNet) -> Self {
-        Self::Network(net.trunc())
+        Self::Network(unmapped(net).trunc())
     }
+}
+
+/// The network of IPv4 that one of IPv6 stands for (RFC 4291, 2.5.5.2); any other as it is.
+fn unmapped(net: IpNet) -> IpNet {
+    /// The bits before IPv4's.
+    const PREFIX: u8 = 96;
+    let mapped = match net {
+        IpNet::V6(net) => net.addr().to_ipv4_mapped(),
+        IpNet::V4(_) => None,
+    };
+    mapped
+        .zip(net.prefix_len().checked_sub(PREFIX))
+        .and_then(|(ip, bits)| IpNet::new(ip.into(), bits).ok())
+        .unwrap_or(net)
 }
 
 /// A ban.
@@ -543,6 +558,9 @@ mod tests {
             ("203.0.113.7/32", "203.0.113.7"),
             ("203.0.113.7/24", "203.0.113.0/24"),
             ("2001:db8::7/32", "2001:db8::/32"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7/120", "203.0.113.0/24"),
+            ("::ffff:203.0.113.7/64", "::/64"),
         ] {
             let banned: Banned = text.parse().expect("it may be banned");
             assert_eq!(banned.to_string(), shows);

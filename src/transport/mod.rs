@@ -4,7 +4,7 @@
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
 //! what is dialled and who may knock (`newcomers.rs`). [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `links.rs` which it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks; `wss.rs` is its WebSocket, whose
-//! certificate may be renewed. `certificates.rs` derives from the identity those of which addresses have the hash.
+//! certificate may be renewed, and `tcp.rs` its TCP, which shares a port with nobody. `certificates.rs` derives from the identity those of which addresses have the hash.
 
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 mod certificates;
@@ -27,6 +27,8 @@ mod native;
 mod quic;
 #[cfg(selkie_sim)]
 mod simulated;
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
+mod tcp;
 #[cfg(target_arch = "wasm32")]
 mod ungranted;
 #[cfg(target_arch = "wasm32")]

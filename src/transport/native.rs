@@ -13,13 +13,14 @@ use libp2p::{
     identity::Keypair,
     mdns, relay,
     swarm::behaviour::toggle::Toggle,
-    tcp,
 };
 
 use super::{
     Boxed, Found, SharedPolicy, behind_door, finished, linked,
     links::{Linked, Links},
-    meter, multiplex, noise, quic, webtransport, wss,
+    meter, multiplex, noise, quic,
+    tcp::Tcp,
+    webtransport, wss,
 };
 #[cfg(feature = "webrtc")]
 use super::{certificates, hosts, small_writes};
@@ -121,7 +122,6 @@ pub fn build(
     executor: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let files = if config
         .network
         .listen_addresses
@@ -133,10 +133,13 @@ pub fn build(
         // Who needs none may be somebody else, who can't read it.
         None
     };
-    let websocket = wss::WebSocket::new(named(tcp())?, files);
+    let websocket = wss::WebSocket::new(named(Tcp::new())?, files);
     let streams = OrTransport::new(
         relay,
-        OrTransport::new(websocket, OrTransport::new(MemoryTransport::new(), tcp())),
+        OrTransport::new(
+            websocket,
+            OrTransport::new(MemoryTransport::new(), Tcp::new()),
+        ),
     )
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
@@ -266,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_nameserver_a_name_is_not_found_and_the_dial_says_so() {
-        let mut transport = nameless(tcp::tokio::Transport::new(tcp::Config::default()));
+        let mut transport = nameless(Tcp::new());
         let options = DialOpts {
             role: Endpoint::Dialer,
             port_use: PortUse::New,

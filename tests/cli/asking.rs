@@ -202,7 +202,8 @@ fn where_no_node_runs_it_is_said_what_to_do() {
     for wrong in [
         &["ban"][..],
         &["ban", "nobody"],
-        &["ban", &key, "--for", "soon"],
+        &["ban", &peer_id_of(2), "--for", "soon"],
+        &["ban", &peer_id_of(2), "--for", "500ms"],
     ] {
         assert_eq!(selkie(wrong).status.code(), Some(2), "{wrong:?}");
     }

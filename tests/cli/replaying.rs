@@ -51,11 +51,11 @@ fn a_replayed_block_arrives_in_another_process() {
 }
 
 #[test]
-fn a_replay_of_which_not_all_was_taken_says_so_and_fails() {
+fn a_replay_of_which_not_all_was_read_says_so_and_fails() {
     let folder = tempfile::tempdir().expect("a folder");
     let chain = fs::read(CHAIN).expect("testdata is in the repository");
     let path = folder.path().join("blk00000.dat");
-    // The blocks 168 to 170; the last one brings the file's first payment, which takers acknowledge.
+    // The blocks 168 to 170; the last one brings the file's first payment, which readers acknowledge.
     fs::write(&path, &chain[37_586..38_530]).expect("written");
     let path = path.to_str().expect("a path");
     let key = a_key(folder.path());
@@ -75,13 +75,39 @@ fn a_replay_of_which_not_all_was_taken_says_so_and_fails() {
     errors.next(|line| line.starts_with(&format!("waiting for {id}")));
     drop(node);
     let end = replay.object(|line| line["type"] == "end");
-    assert_eq!(end["all_taken"], false);
+    assert_eq!(end["all_read"], false);
     let why = errors.next(|line| line.contains("nobody says"));
     assert!(
-        why.ends_with("1 peer left before, 1 peer joined no topic and so took nothing"),
+        why.contains("1 peer left before, 1 peer joined no topic and so took nothing")
+            && why.contains(&format!("{id} is gone: ")),
         "{why}"
     );
     assert_eq!(replay.child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn a_feed_that_its_peer_lets_go_says_why_and_how_far_it_came() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--chain", "bitcoin", "--key", &key]);
+    let address = node.address("/tcp/");
+    // By their format the chain is another, and neither side names a genesis.
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/block-17034870.rlp");
+    let replayed = selkie(&["replay", file, "--json", "--to", &address]);
+    assert_eq!(replayed.status.code(), Some(1));
+    let id = address.rsplit('/').next().expect("an id");
+    let why = stderr(&replayed);
+    let last = why.lines().last().expect("an error");
+    assert!(last.contains(&format!("{id} is gone: ")), "{why}");
+    assert!(last.contains("banned"), "{why}");
+    let end = stdout(&replayed);
+    let end: Value = serde_json::from_str(end.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&end["type"], &end["all_read"]),
+        (&"end".into(), &false.into())
+    );
+    assert!(end["transactions"].as_u64() > Some(0), "{end}");
+    assert_eq!(node.end().0, Some(0));
 }
 
 #[test]

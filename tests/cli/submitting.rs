@@ -170,7 +170,7 @@ fn who_is_to_get_it_must_be_named_and_there() {
 }
 
 #[test]
-fn how_many_took_it_is_said_and_where_nobody_was() {
+fn how_many_have_it_is_said_and_where_nobody_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = |name: &str| folder.path().join(name).display().to_string();
     let [one, two] =
@@ -186,12 +186,67 @@ fn how_many_took_it_is_said_and_where_nobody_was() {
     let sent = selkie(&words);
     assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
     let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
-    assert_eq!((&told["taken"], &told["peers"]), (&2.into(), &2.into()));
+    assert_eq!((&told["read"], &told["peers"]), (&2.into(), &2.into()));
     assert_eq!(told["unreached"].as_array().map(Vec::len), Some(1));
     assert_eq!(told["unreached"][0]["address"], silent);
     assert!(stderr(&sent).contains(silent), "{}", stderr(&sent));
     for node in [one, two] {
         node.object(|line| line["type"] == "item:accepted");
+        assert_eq!(node.end().0, Some(0));
+    }
+}
+
+#[test]
+fn of_what_peers_refuse_nothing_says_that_they_took_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let node = |chain: &str| {
+        let key = at(&format!("{chain}.key"));
+        Running::start(&["run", "--json", "--chain", chain, "--key", &key])
+    };
+    let [ledger, bitcoin] = ["ledger", "bitcoin"].map(node);
+    let start = ledger.object(|line| line["type"] == "start");
+    let genesis = start["network"]["genesis"].as_str().expect("it has one");
+    let [at_ledger, at_bitcoin] = [&ledger, &bitcoin].map(|node| node.address("/tcp/"));
+    let file = at("item");
+    fs::write(&file, [7; 100]).expect("written");
+    for (kind, node, address, chain, says) in [
+        (
+            "transaction",
+            &ledger,
+            &at_ledger,
+            &["--genesis", genesis][..],
+            "1 of 1 peer has read it",
+        ),
+        (
+            "vote",
+            &ledger,
+            &at_ledger,
+            &["--genesis", genesis],
+            "1 of 1 peer was handed it",
+        ),
+        (
+            "block",
+            &bitcoin,
+            &at_bitcoin,
+            &["--chain", "opaque"],
+            "wants nothing more of it",
+        ),
+    ] {
+        let words = ["submit", &file, "--kind", kind, "--to", address];
+        let sent = selkie(&[&words[..], chain].concat());
+        assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+        node.object(|line| line["type"] == "item:refused" && line["kind"] == kind);
+        let told = stdout(&sent);
+        assert!(
+            told.contains(says) && told.contains("peers do not say"),
+            "{told}"
+        );
+        let told = selkie(&[&words[..], &["--json"], chain].concat());
+        let told: Value = serde_json::from_str(&stdout(&told)).expect("JSON");
+        assert_eq!((&told["read"], &told["taken"]), (&1.into(), &Value::Null));
+    }
+    for node in [ledger, bitcoin] {
         assert_eq!(node.end().0, Some(0));
     }
 }
@@ -211,7 +266,7 @@ fn who_takes_nothing_is_not_waited_for() {
     let sent = selkie(&words);
     assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
     let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
-    assert_eq!((&told["taken"], &told["peers"]), (&1.into(), &2.into()));
+    assert_eq!((&told["read"], &told["peers"]), (&1.into(), &2.into()));
     // It would be 30 s.
     assert!(
         began.elapsed() < Duration::from_secs(20),

@@ -405,3 +405,19 @@ async fn a_start_dials_nobody() {
     assert_eq!(node.connection_metrics().active_connections, 1);
     assert_eq!(seed.connection_metrics().active_connections, 0);
 }
+
+#[tokio::test]
+async fn who_has_not_said_hello_can_be_let_go() {
+    let node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::hostile().await;
+    raw.dial(node.address());
+    raw.connected().await;
+    node.has_connection().await;
+    assert!(node.get_connected_peers().is_empty(), "not yet");
+    let peer = node.connections()[0].peer_id;
+    soon("the parting", node.disconnect(peer))
+        .await
+        .expect("it is connected");
+    raw.disconnected().await;
+    assert!(node.connections().is_empty());
+}

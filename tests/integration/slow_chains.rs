@@ -12,10 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use selkie::{
-    Application, Block, Checked, Config, Item, ItemId, ItemKind, NetworkMessage, ProtocolError,
-    Transaction, Vote, chain::bitcoin::Bitcoin, storage::StoreError,
+    Application, Block, Checked, Config, Item, ItemId, ItemKind, Keypair, NetworkEvent,
+    NetworkMessage, P2PNetworkManager, ProtocolError, Transaction, Vote, chain::bitcoin::Bitcoin,
+    storage::StoreError,
 };
 
 use crate::{
@@ -74,6 +75,36 @@ async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
     for _ in 0..5000 + handed - 1 {
         assert_eq!(node.item().await.0.kind(), ItemKind::Transaction);
     }
+}
+
+#[tokio::test]
+async fn who_subscribes_while_a_check_is_under_way_hears_what_it_accepts() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let chain = Slow(Arc::clone(&gate), ItemKind::Transaction);
+    let key = Keypair::generate_ed25519();
+    let node = P2PNetworkManager::with(listening(TCP), key, chain).await;
+    let node = node.expect("the configuration is right");
+    node.start().await.expect("it listens");
+    let peer = Node::start(listening(TCP)).await;
+    soon("the dial", peer.dial(node.listeners()[0].clone()))
+        .await
+        .expect("it is there");
+    let item = Item::new(ItemKind::Transaction, "pay Ann 5");
+    peer.submit(item.clone()).await.expect("sent");
+    soon("a check", async {
+        while gate.2.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut events = node.subscribe(|event| matches!(event, NetworkEvent::ItemAccepted { .. }));
+    drop(opens);
+    let event = soon("the event", events.next()).await;
+    let Some(NetworkEvent::ItemAccepted { item: told, .. }) = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(told, item);
 }
 
 /// A field of a protobuf message.

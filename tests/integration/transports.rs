@@ -1,7 +1,8 @@
 //! Every transport: a dial, both sides identified, a real block one way and a real transaction back.
 
+use libp2p::multiaddr::Protocol;
 use selkie::{
-    Block, Checked, Item, NetworkEvent,
+    Block, Checked, Config, Item, NetworkError, NetworkEvent, P2PNetworkManager,
     chain::{Application, BlockParts, bitcoin::Bitcoin},
 };
 
@@ -91,6 +92,81 @@ transports! {
     memory: "/memory/0", "memory";
     #[cfg(feature = "webrtc")] webrtc_direct_ip4: "/ip4/127.0.0.1/udp/0/webrtc-direct", "webrtc-direct";
     #[cfg(feature = "webrtc")] webrtc_direct_ip6: "/ip6/::1/udp/0/webrtc-direct", "webrtc-direct";
+}
+
+/// Why a node can't listen there.
+async fn refusal(address: &str) -> String {
+    let node = P2PNetworkManager::new(listening(address)).await;
+    let started = node.expect("the configuration is right").start().await;
+    match started.expect_err(address) {
+        NetworkError::Listen { reason, .. } => reason,
+        other => panic!("{address}: {other}"),
+    }
+}
+
+fn port_of(node: &Node) -> u16 {
+    let address = node.address();
+    let port = address.iter().find_map(|part| match part {
+        Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    port.expect("it listens on TCP")
+}
+
+#[tokio::test]
+async fn a_port_at_which_a_node_listens_is_for_no_other() {
+    for first in ["", "/ws"] {
+        let mut node = Node::start(listening(&format!("{TCP}{first}"))).await;
+        let port = port_of(&node);
+        for second in [
+            format!("/ip4/127.0.0.1/tcp/{port}"),
+            format!("/ip4/127.0.0.1/tcp/{port}/ws"),
+            format!("/ip4/0.0.0.0/tcp/{port}"),
+        ] {
+            let reason = refusal(&second).await;
+            assert!(reason.contains("the port is taken"), "{second}: {reason}");
+        }
+        // Once it has ended the port is free at once, whatever its connections leave behind.
+        let mut peer = Node::start(Config::default()).await;
+        connect(&mut peer, &mut node).await;
+        node.shutdown().await;
+        Node::start(listening(&format!("/ip4/127.0.0.1/tcp/{port}{first}"))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_dials_from_the_port_at_which_it_listens() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut node, &mut peer).await;
+    let from = peer.connections()[0].address.clone();
+    let port = Protocol::Tcp(port_of(&node));
+    assert!(from.iter().any(|part| part == port), "{from}");
+}
+
+#[tokio::test]
+async fn who_cannot_listen_is_told_what_helps_on_every_transport() {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let [tcp, udp] = [tcp.local_addr(), udp.local_addr()].map(|at| at.expect("bound").port());
+    for (taken, rest) in [
+        (format!("tcp/{tcp}"), ""),
+        (format!("tcp/{tcp}"), "/ws"),
+        (format!("udp/{udp}"), "/quic-v1"),
+        (format!("udp/{udp}"), "/quic-v1/webtransport"),
+    ] {
+        let reason = refusal(&format!("/ip4/127.0.0.1/{taken}{rest}")).await;
+        assert!(
+            reason.contains("the port is taken"),
+            "{taken}{rest}: {reason}"
+        );
+        // Of the documentation's addresses no host has any.
+        let reason = refusal(&format!("/ip4/203.0.113.1/{taken}{rest}")).await;
+        assert!(
+            reason.contains("no interface here"),
+            "{taken}{rest}: {reason}"
+        );
+    }
 }
 
 /// A chain whose blocks look like Bitcoin's, and that takes anything under the identity of the true one.

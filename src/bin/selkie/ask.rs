@@ -82,9 +82,9 @@ pub(crate) enum Ask {
         /// The peer's id, an address (203.0.113.7), or a network (203.0.113.0/24)
         #[arg(value_name = "PEER-OR-NETWORK")]
         peer: Banned,
-        /// For how long, such as 30m, 1h or 7d [default: the node's security.blacklist_config.ban_duration]
-        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
-        time: Option<Duration>,
+        /// For how long, in whole seconds, such as 30m, 1h or 7d [default: the node's security.blacklist_config.ban_duration]
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        seconds: Option<u64>,
     },
     /// Have a running node let a peer or a network in again
     Unban {
@@ -172,13 +172,11 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
         Ask::Score { whom, peer, watch } => (whom, Question::Score { peer }, watch),
         Ask::Book { whom } => (whom, Question::Book, false),
         Ask::Bans { whom } => (whom, Question::Bans, false),
-        Ask::Ban { whom, peer, time } => {
-            let seconds = time.map(|time| time.as_secs());
-            if seconds == Some(0) {
-                bail!("--for 0s is no time; selkie unban lets a peer in again");
-            }
-            (whom, Question::Ban { peer, seconds }, false)
-        }
+        Ask::Ban {
+            whom,
+            peer,
+            seconds,
+        } => (whom, Question::Ban { peer, seconds }, false),
         Ask::Unban { whom, peer } => (whom, Question::Unban { peer }, false),
         Ask::Protect {
             whom,
@@ -218,6 +216,16 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
     }
 }
 
+/// How long a ban lasts, for clap.
+fn seconds(text: &str) -> Result<u64, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match (time.as_secs(), time.subsec_nanos()) {
+        (0, 0) => Err("this is no time; selkie unban lets a peer in again".to_owned()),
+        (seconds, 0) => Ok(seconds),
+        _ => Err("give whole seconds".to_owned()),
+    }
+}
+
 /// Why there is no answer, for people. No error of the socket is passed on as it is: one of a closed pipe would be taken for stdout's.
 fn unanswered(error: io::Error) -> anyhow::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
@@ -235,6 +243,20 @@ fn unanswered(error: io::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ban_lasts_whole_seconds() {
+        assert_eq!(seconds("1m 30s"), Ok(90));
+        for (text, problem) in [
+            ("0s", "unban"),
+            ("500ms", "whole"),
+            ("1500ms", "whole"),
+            ("soon", "number"),
+        ] {
+            let error = seconds(text).expect_err("it is none");
+            assert!(error.contains(problem), "{error}");
+        }
+    }
 
     #[test]
     fn why_there_is_no_answer_is_said_in_words() {

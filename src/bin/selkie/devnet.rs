@@ -37,6 +37,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Tone, counted, object, remark},
     settings::{Chain, loopback},
+    takers::Partings,
     web_server::{self, Folders, Site, find},
 };
 
@@ -82,11 +83,11 @@ pub(crate) struct Args {
     /// The network's name
     #[arg(long, value_name = "NAME", default_value = "selkie-dev")]
     network_id: String,
-    #[command(flatten)]
-    folders: Folders,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    folders: Folders,
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
@@ -276,7 +277,8 @@ fn in_turn(addresses: &[Multiaddr], turn: usize) -> Option<Multiaddr> {
 /// Feeds a file until the network ends.
 async fn replay(feed: Feed, node: P2PNetworkManager) {
     let mut refused = false;
-    let fed = feed.run(&node, |_, step| {
+    let mut partings = Partings::of(&node);
+    let fed = feed.run(&node, &mut partings, |_, step| {
         if let (Step::Refused(error), false) = (step, refused) {
             refused = true;
             remark(error);

@@ -12,12 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::bail;
 use futures_timer::Delay;
 use selkie::{
     Item, ItemId, ItemKind, NetworkError, P2PNetworkManager, ProtocolError,
     chain::block_file::{BlockFile, BlockFileError, Format},
 };
+
+use crate::takers::Partings;
 
 /// How much of a delay is caught up.
 const CATCH_UP: Duration = Duration::from_millis(100);
@@ -91,8 +93,8 @@ impl Totals {
 /// What a feed has just done.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Nobody takes part, or there is no room; told once an item.
-    Waiting(NetworkError),
+    /// Nobody takes part, or there is no room, and why; told once an item.
+    Waiting(String),
     /// An item was sent.
     Sent {
         kind: ItemKind,
@@ -123,6 +125,7 @@ impl Feed {
     pub(crate) async fn run(
         &self,
         node: &P2PNetworkManager,
+        partings: &mut Partings,
         mut watcher: impl FnMut(&Totals, Step) -> anyhow::Result<()>,
     ) -> anyhow::Result<Totals> {
         let mut totals = Totals::default();
@@ -140,8 +143,9 @@ impl Feed {
                         _ => transaction_turn.wait().await,
                     }
                     let (kind, bytes) = (item.kind(), item.data().len());
-                    let waiting = |error| watcher(&totals, Step::Waiting(error));
-                    let (outcome, at_once) = submit(node, item, self.patience, waiting).await?;
+                    let waiting = |why| watcher(&totals, Step::Waiting(why));
+                    let (outcome, at_once) =
+                        submit(node, item, self.patience, partings, waiting).await?;
                     let step = totals.count(outcome, at_once, kind, bytes);
                     watcher(&totals, step)?;
                     watcher(&totals, Step::Read(done.saturating_add(file.offset())))?;
@@ -174,12 +178,13 @@ pub(crate) enum Outcome {
 /// at once.
 ///
 /// # Errors
-/// What is wrong with the node; that nobody takes part for as long as `patience` lasts.
+/// What is wrong with the node; that nobody takes part for as long as `patience` lasts, and why the last peer left.
 pub(crate) async fn submit(
     node: &P2PNetworkManager,
     item: Item,
     patience: Option<Duration>,
-    mut waiting: impl FnMut(NetworkError) -> anyhow::Result<()>,
+    partings: &mut Partings,
+    mut waiting: impl FnMut(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Outcome, bool)> {
     let began = Instant::now();
     let (mut told, mut at_once) = (false, true);
@@ -193,15 +198,16 @@ pub(crate) async fn submit(
             NetworkError::NoPeers { .. } | NetworkError::Busy => {
                 let is_busy = matches!(error, NetworkError::Busy);
                 at_once &= !is_busy;
-                if patience.is_some_and(|patience| began.elapsed() > patience) {
-                    return Err(error).context(if is_busy {
-                        "nobody takes the items: no connected peer reads any more"
-                    } else {
-                        "nobody takes the items: no connected peer is of this network"
-                    });
-                }
-                if !std::mem::replace(&mut told, true) {
-                    waiting(error)?;
+                let is_over = patience.is_some_and(|patience| began.elapsed() > patience);
+                if is_over || !std::mem::replace(&mut told, true) {
+                    let why = match is_busy {
+                        true => "no connected peer reads any more".to_owned(),
+                        false => format!("no connected peer takes part{}", partings.why()),
+                    };
+                    if is_over {
+                        bail!("nobody takes the items: {why}");
+                    }
+                    waiting(why)?;
                 }
                 Delay::new(PAUSE).await;
                 continue;

@@ -187,4 +187,35 @@ mod tests {
     fn the_arguments_are_well_formed() {
         command().debug_assert();
     }
+
+    #[test]
+    fn flags_stand_under_what_they_are_about() {
+        let mut command = command();
+        command.build();
+        for of in command.get_subcommands() {
+            let mut flags = of.get_arguments();
+            let json = flags.find(|flag| flag.get_id() == "json");
+            let heading = json.and_then(clap::Arg::get_help_heading);
+            assert_eq!(heading, None, "{}", of.get_name());
+        }
+        let run = command.find_subcommand("run").expect("it is one");
+        let under = |heading| {
+            let arguments = run.get_arguments();
+            let flags = arguments.filter(move |flag| flag.get_help_heading() == Some(heading));
+            flags.map(|flag| flag.get_id().as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(under("Ledger (--chain ledger)"), ["data", "propose"]);
+        assert_eq!(under("Dashboard"), ["web", "web_public", "www", "js"]);
+        let node = under("Node");
+        for flag in [
+            "key",
+            "address_book",
+            "as_map",
+            "control",
+            "no_control",
+            "no_config",
+        ] {
+            assert!(node.contains(&flag), "{flag}: {node:?}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Tone, counted, progress_target, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{Takers, connected, drain, reach},
+    takers::{Partings, Takers, connected, drain, reach},
 };
 
 #[derive(clap::Args)]
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     #[arg(long = "loop")]
     repeat: bool,
     /// Print one JSON object per line
+    ///
+    /// The last one has `type` `end` and says what came of it, also where it fails: how many `blocks`, `transactions` and `bytes` were sent, and `all_read`: whether
+    /// one of the peers that were there from the first item on has read all of it. Whether their chains accept it, peers do not say.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -78,12 +81,13 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
                 remark(error);
             }
         }
-        let (totals, takers) = play(&feed, &node, &output, &bar).await?;
-        let drained = match &takers {
-            Some(takers) => Some(drain(&node, takers, remark).await?),
-            None => None,
+        let mut partings = Partings::of(&node);
+        let played = play(&feed, &node, &mut partings, (&output, &bar)).await;
+        let drained = match (&played.failed, &played.takers) {
+            (None, Some(takers)) => Some(drain(&node, takers, remark).await?),
+            _ => None,
         };
-        anyhow::Ok((totals, drained))
+        anyhow::Ok((played, drained, partings.why()))
     };
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
@@ -94,15 +98,18 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         }
         bail!("it was interrupted before the peers had all of it");
     };
-    let (totals, drained) = outcome?;
+    let (Played { totals, failed, .. }, drained, why) = outcome?;
     // By one of them at least.
     let nobody = drained.filter(|drained| drained.have == 0);
     let last = async {
         output.room().await;
-        conclude(&output, &totals, nobody.is_none())?;
+        conclude(&output, &totals, failed.is_none() && nobody.is_none())?;
         anyhow::Ok(output.finish().await?)
     };
     interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
     if totals.refused > 0 {
         let items = counted(totals.refused, "item");
         bail!(
@@ -115,28 +122,39 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             _ => "; a lower --rate helps those that check slowly",
         };
         bail!(
-            "nobody says to have taken all of it: {}{helps}",
+            "nobody says to have read all of it: {}{why}{helps}",
             nobody.why_not()
         );
     }
     Ok(())
 }
 
-/// Feeds, with a progress bar on a terminal. With the totals come the peers that were there from the first item on; `None`: none was sent.
+/// What a feed came to.
+struct Played {
+    totals: Totals,
+    /// The peers that were there from the first item on; `None`: none was sent.
+    takers: Option<Takers>,
+    /// Why it ended before the files did.
+    failed: Option<anyhow::Error>,
+}
+
+/// Feeds, with a progress bar on a terminal.
 async fn play(
     feed: &Feed,
     node: &P2PNetworkManager,
-    output: &Output,
-    bar: &ProgressBar,
-) -> anyhow::Result<(Totals, Option<Takers>)> {
+    partings: &mut Partings,
+    (output, bar): (&Output, &ProgressBar),
+) -> Played {
     let mut refusals_shown = 0_u32;
     let mut takers = None;
-    let outcome = feed.run(node, |totals, step| {
+    let mut so_far = Totals::default();
+    let outcome = feed.run(node, partings, |totals, step| {
+        so_far.clone_from(totals);
         if matches!(step, Step::Sent { .. }) {
             takers.get_or_insert_with(|| connected(node));
         }
         match step {
-            Step::Waiting(error) => bar.suspend(|| remark(format_args!("waiting: {error}"))),
+            Step::Waiting(why) => bar.suspend(|| remark(format_args!("waiting: {why}"))),
             Step::Sent {
                 kind: ItemKind::Block,
                 id,
@@ -165,7 +183,15 @@ async fn play(
     });
     let outcome = outcome.await;
     bar.finish_and_clear();
-    Ok((outcome?, takers))
+    let (totals, failed) = match outcome {
+        Ok(totals) => (totals, None),
+        Err(error) => (so_far, Some(error)),
+    };
+    Played {
+        totals,
+        takers,
+        failed,
+    }
 }
 
 /// Shown on stderr, and only where that is a terminal.
@@ -179,14 +205,14 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
     }
 }
 
-fn conclude(output: &Output, totals: &Totals, all_taken: bool) -> std::io::Result<()> {
+fn conclude(output: &Output, totals: &Totals, all_read: bool) -> std::io::Result<()> {
     let (blocks, transactions) = (
         counted(totals.blocks, "block"),
         counted(totals.transactions, "transaction"),
     );
     let mut sentence = format!("sent {blocks} and {transactions}, {} bytes", totals.bytes);
-    if !all_taken {
-        sentence.push_str("; not all of it was taken");
+    if !all_read {
+        sentence.push_str("; no peer says to have read all of it");
     }
     for (count, what) in [
         (totals.known, "known already"),
@@ -213,7 +239,7 @@ fn conclude(output: &Output, totals: &Totals, all_taken: bool) -> std::io::Resul
         "delayed": totals.delayed,
         "refused": totals.refused,
         "skipped": totals.skipped,
-        "all_taken": all_taken,
+        "all_read": all_read,
     });
     output.result(Tone::Strong, sentence, object)
 }

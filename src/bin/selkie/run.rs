@@ -31,20 +31,21 @@ use crate::{
                   Paths, also those of a configuration, are relative to the folder in which the command is started."
 )]
 pub(crate) struct Args {
+    // A group's heading stands over what comes behind it too.
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     node: NodeArgs,
-    #[command(flatten)]
-    ledger: LedgerArgs,
-    #[command(flatten)]
-    place: RunFlags,
     /// Read no configuration that is not named: neither ~/.config/selkie/node.toml nor /etc/selkie/node.toml
     #[arg(long)]
     no_config: bool,
     #[command(flatten)]
+    place: RunFlags,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    #[command(flatten)]
     folders: Folders,
-    /// Print one JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 /// What the environment says where no flag does. It is for the node that goes on: what else runs beside that is to have neither its key nor its addresses.

@@ -70,6 +70,7 @@ pub(crate) struct NodeArgs {
 
 /// The flags of `selkie run` alone that go before what a file says of `[node]`.
 #[derive(clap::Args, Clone, Default)]
+#[command(next_help_heading = "Node")]
 pub(crate) struct RunFlags {
     /// The address book and the bans, kept over a restart; without this flag beside the key, if that is no mounted secret
     #[arg(long, value_name = "FILE")]

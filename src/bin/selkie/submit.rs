@@ -25,7 +25,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Tone, counted, once, progress_target, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{connected, drain, reach},
+    takers::{Partings, connected, drain, reach},
 };
 
 #[derive(clap::Args)]
@@ -35,13 +35,14 @@ pub(crate) struct Args {
     /// What it is
     #[arg(long, value_enum)]
     kind: Kind,
-    /// Dial this multiaddr and give it the item (repeatable; one that takes it is enough)
+    /// Dial this multiaddr and give it the item (repeatable; one that reads it is enough)
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     to: Vec<Multiaddr>,
     /// Print the outcome as one JSON object
     ///
     /// It has `type` (`sent`, or `known` where the network has it already), `kind`, `bytes`, and `unreached`, a list of `address` and
-    /// `problem`. What was sent has `taken`, how many of the `peers` took it, and its `id`, or its `sha256` where no chain was named.
+    /// `problem`. What was sent has `read`, how many of the `peers` have read it (a block: or want nothing more of it; a vote: were handed it),
+    /// and its `id`, or its `sha256` where no chain was named. Whether their chains accept it, peers do not say.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -114,20 +115,27 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     node.shutdown().await;
     bar.finish_and_clear();
     let Some(outcome) = outcome else {
-        bail!("it was interrupted before a peer said to have taken the {kind}");
+        bail!("it was interrupted before a peer said to have read the {kind}");
     };
-    let Given { taken, unreached } = outcome?;
+    let Given { sent, unreached } = outcome?;
     let mut object = json!({"kind": kind.to_string(), "bytes": bytes});
-    let sentence = match taken {
-        Some(Taken { id, by, of }) => {
+    let sentence = match sent {
+        Some(Sent { id, by, of }) => {
             object["type"] = "sent".into();
             // Where no chain was named, its peers may know it by another name than that of its bytes.
             let name = if chain.is_some() { "id" } else { "sha256" };
             object[name] = id.to_string().into();
-            object["taken"] = by.into();
+            object["read"] = by.into();
             object["peers"] = of.into();
             let peers = counted(u64::try_from(of)?, "peer");
-            format!("{kind} {id} ({bytes} bytes) was sent; {by} of {peers} took it")
+            let read = match kind {
+                ItemKind::Block => "has it, or wants nothing more of it",
+                ItemKind::Transaction => "has read it",
+                ItemKind::Vote => "was handed it",
+            };
+            format!(
+                "{kind} {id} ({bytes} bytes) was sent; {by} of {peers} {read}; whether it is accepted, peers do not say"
+            )
         }
         None => {
             object["type"] = "known".into();
@@ -146,13 +154,13 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
 /// What came of it.
 struct Given {
     /// `None`: the network has it already.
-    taken: Option<Taken>,
+    sent: Option<Sent>,
     /// Where nobody was reached, and why.
     unreached: Vec<(Multiaddr, NetworkError)>,
 }
 
-/// How many of the peers that were there say that they have it.
-struct Taken {
+/// How many of the peers that were there say that they have read it.
+struct Sent {
     id: ItemId,
     by: usize,
     of: usize,
@@ -164,7 +172,7 @@ fn wrong_usage(text: &str) -> ! {
         .exit()
 }
 
-/// Connects, sends, and waits until the peers have it.
+/// Connects, sends, and waits until the peers have read it.
 ///
 /// # Errors
 /// Not even one has.
@@ -177,16 +185,17 @@ async fn give(
     node.start().await?;
     let patience = Some(node.config.network.connection_timeout);
     let unreached = reach(node, to).await?;
-    let waiting = |error| {
-        bar.suspend(|| remark(format_args!("waiting: {error}")));
+    let mut partings = Partings::of(node);
+    let waiting = |why| {
+        bar.suspend(|| remark(format_args!("waiting: {why}")));
         Ok(())
     };
-    let (outcome, _) = feed::submit(node, item, patience, waiting).await?;
+    let (outcome, _) = feed::submit(node, item, patience, &mut partings, waiting).await?;
     let id = match outcome {
         Outcome::Sent(id) => id,
         Outcome::Known => {
-            let taken = None;
-            return Ok(Given { taken, unreached });
+            let sent = None;
+            return Ok(Given { sent, unreached });
         }
         Outcome::NotSent => bail!("the peer left before it had the item; try again"),
         Outcome::Refused(error @ ProtocolError::Rejected { .. }) => {
@@ -200,12 +209,13 @@ async fn give(
     let (by, of) = (drained.have, takers.len());
     if by == 0 {
         bail!(
-            "no peer says to have taken it: {}; it may have arrived all the same",
-            drained.why_not()
+            "no peer says to have read it: {}{}; it may have arrived all the same",
+            drained.why_not(),
+            partings.why()
         );
     }
-    let taken = Some(Taken { id, by, of });
-    Ok(Given { taken, unreached })
+    let sent = Some(Sent { id, by, of });
+    Ok(Given { sent, unreached })
 }
 
 /// The bytes, of which no item may have more than `limit`.

@@ -1,4 +1,4 @@
-//! Who takes what a command gives to a network: reaching them, and waiting until they have it.
+//! Who gets what a command gives to a network: reaching them, waiting until they have read it, and why they left. What their chains made of it, peers do not say.
 
 use std::{
     collections::HashSet,
@@ -6,13 +6,13 @@ use std::{
 };
 
 use anyhow::bail;
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use futures_timer::Delay;
-use selkie::{Multiaddr, NetworkError, P2PNetworkManager, PeerId};
+use selkie::{Multiaddr, NetworkError, NetworkEvent, P2PNetworkManager, PeerId, mpsc};
 
 use crate::output::counted;
 
-/// How often is looked whether the peers have the last items.
+/// How often is looked whether the peers have read the last items.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take over them.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,9 +63,10 @@ pub(crate) fn connected(node: &P2PNetworkManager) -> Takers {
         .collect()
 }
 
-/// How many peers have the last items, and what became of the others.
+/// How many peers have read the last items, and what became of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
+    /// Of votes: were handed them.
     pub(crate) have: usize,
     left: usize,
     /// Plain libp2p peers that joined no topic.
@@ -94,8 +95,8 @@ impl Drained {
     }
 }
 
-/// Waits until all of these peers, who were there from the first item on, have the last ones, which would be lost with the connections, or
-/// have taken too long. Of one that has left nobody knows what it had taken by then. `waiting` is told once for whom it waits.
+/// Waits until all of these peers, who were there from the first item on, have read the last ones, which would be lost with the connections, or
+/// have taken too long. Of one that has left nobody knows what it had read by then. `waiting` is told once for whom it waits.
 pub(crate) async fn drain(
     node: &P2PNetworkManager,
     takers: &Takers,
@@ -129,7 +130,7 @@ pub(crate) async fn drain(
             let peers: Vec<_> = awaited.iter().map(|(peer, _)| peer.to_string()).collect();
             let seconds = PATIENCE.as_secs();
             waiting(format!(
-                "waiting for {} to say that it was taken, {seconds} s at most; Ctrl-C waits no longer",
+                "waiting for {} to say that it was read, {seconds} s at most; Ctrl-C waits no longer",
                 peers.join(", ")
             ));
         }
@@ -149,4 +150,59 @@ async fn idle(node: &P2PNetworkManager, takers: &Takers) -> Result<Takers, Netwo
     let here = connected(node);
     idle.retain(|taker| here.contains(taker));
     Ok(idle)
+}
+
+/// What peers have said that let this node go or did not let it in, and how connections ended.
+pub(crate) struct Partings {
+    events: mpsc::Receiver<NetworkEvent>,
+    last: Option<Parting>,
+}
+
+struct Parting {
+    peer: PeerId,
+    reason: String,
+    /// In the peer's own words.
+    is_told: bool,
+}
+
+impl Partings {
+    /// Those from now on.
+    pub(crate) fn of(node: &P2PNetworkManager) -> Self {
+        let parts = |event: &NetworkEvent| {
+            matches!(
+                event,
+                NetworkEvent::PeerRefused { .. } | NetworkEvent::PeerDisconnected { .. }
+            )
+        };
+        Self {
+            events: node.subscribe(parts),
+            last: None,
+        }
+    }
+
+    /// Why the last peer left, to be put behind a sentence; nothing where none did.
+    pub(crate) fn why(&mut self) -> String {
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            let (peer, reason, is_told) = match event {
+                NetworkEvent::PeerRefused {
+                    peer_id, reason, ..
+                } => (peer_id, reason, true),
+                NetworkEvent::PeerDisconnected { peer_id, reason } => (peer_id, reason, false),
+                _ => continue,
+            };
+            // The connection's end says less than who ended it.
+            let has_told = |last: &Parting| last.is_told && last.peer == peer;
+            if is_told || !self.last.as_ref().is_some_and(has_told) {
+                self.last = Some(Parting {
+                    peer,
+                    reason,
+                    is_told,
+                });
+            }
+        }
+        let last = self.last.as_ref();
+        last.map_or_else(String::new, |Parting { peer, reason, .. }| {
+            format!("; {peer} is gone: {reason}")
+        })
+    }
 }

@@ -87,7 +87,8 @@ impl P2PNetworkManager {
     }
 
     /// Lets a peer go, or all of an address or a network, and keeps them out, for so long or for `security.blacklist_config.ban_duration`; ten years at
-    /// most. They are not dialled either. A ban that there is gets the new end. It is part of [`Self::save_address_book`].
+    /// most. They are not dialled either. A ban that there is gets the new end. Where there are `security.blacklist_config.max_bans`, it takes the place of the one that ends
+    /// first of those for misdeeds, and where all are the user's, of theirs: [`Self::bans`] says who is kept out. It is part of [`Self::save_address_book`].
     ///
     /// A ban of a network reaches whom this node dials by a name once that has led there. Where a peer is is not known behind a relay, nor in a
     /// browser, which looks names up itself: ban such a peer by its id.

@@ -46,7 +46,8 @@ impl P2PNetworkManager {
     }
 
     /// Sends a message to all: items are checked by the application and gossiped, a peer exchange goes to each peer
-    /// directly. Returns when the message is in the send queues; waits where the network is busy.
+    /// directly. Of an item it returns when that is in the send queues, and waits where the network is busy; of a peer exchange when each peer has taken it or
+    /// failed to, which takes `protocol.request_response_config.request_timeout` at most, and it is no error where one has taken it.
     ///
     /// # Errors
     /// [`NetworkError::NoPeers`] where nobody takes part, and nothing is taken; [`NetworkError::NotSent`] where the last peer left
@@ -166,7 +167,8 @@ impl P2PNetworkManager {
     /// Handles a block that a peer sent by other means: checked, delivered and gossiped like one that arrived here.
     ///
     /// # Errors
-    /// [`ProtocolError::Rejected`] (the peer then pays), [`ProtocolError::Ignored`], [`ProtocolError::Duplicate`].
+    /// [`ProtocolError::Rejected`] (the peer then pays), [`ProtocolError::Ignored`], which is also where there is no room for it now, [`ProtocolError::Duplicate`];
+    /// [`ProtocolError::TooLarge`], [`ProtocolError::Empty`], [`ProtocolError::NotRunning`].
     pub async fn handle_block(&self, block: Block, peer_id: PeerId) -> Result<(), ProtocolError> {
         self.handed(Item::Block(block), peer_id).await
     }

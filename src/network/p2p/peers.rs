@@ -40,10 +40,11 @@ impl P2PNetworkManager {
 
     /// Dials all bootstrap peers, each at all its addresses; returns when the first is connected. From then on those that are
     /// not connected are dialled again, 20 s apart at most, while fewer than `protocol.kademlia_config.wanted_peers` (8) peers
-    /// were dialled with success. This node itself, where the list names it, is left out. Nothing dials them before this is called.
+    /// were dialled with success. This node itself, where the list names it, is left out, which the log says. Where the list has nobody else, there is
+    /// nothing to do, and no error. Nothing dials them before this is called.
     ///
     /// # Errors
-    /// The last peer's [`NetworkError::Dial`] where none can be reached; redialling goes on.
+    /// The last peer's [`NetworkError::Dial`] where none can be reached; redialling goes on. [`NetworkError::NotRunning`].
     pub async fn connect_bootstrap_peers(&self) -> Result<(), NetworkError> {
         let mut seeds: BTreeMap<PeerId, Vec<Multiaddr>> = BTreeMap::new();
         for peer in &self.config.network.bootstrap_peers {
@@ -95,19 +96,19 @@ impl P2PNetworkManager {
     /// and is of our network, or is a plain libp2p peer.
     ///
     /// # Errors
-    /// [`NetworkError::Dial`] says for a person what happened.
+    /// [`NetworkError::Dial`] says for a person what happened; [`NetworkError::NotRunning`].
     pub async fn dial(&self, address: Multiaddr) -> Result<PeerId, NetworkError> {
         self.ask(|reply| Command::Dial { address, reply }).await?
     }
 
-    /// Closes all connections to a peer; returns when it is gone. It is not dialled again before somebody asks for it, though
+    /// Closes all connections to a peer, also those whose hello is not over; returns when it is gone. It is not dialled again before somebody asks for it, though
     /// it may dial this node.
     ///
     /// # Errors
     /// [`NetworkError::NotConnected`], [`NetworkError::NotRunning`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
         self.running()?;
-        if !self.shared.peers().is_shown(&peer) {
+        if self.shared.peers().stage(&peer).is_none() {
             return Err(NetworkError::NotConnected(peer));
         }
         self.ask(|reply| Command::Disconnect { peer, reply }).await

@@ -14,7 +14,8 @@ impl P2PNetworkManager {
     /// [`Self::report`] before it is passed on; else it is passed on at once.
     ///
     /// # Errors
-    /// [`NetworkError::Argument`] where the name is over 256 bytes, 256 topics are joined, or the topic is one of Selkie's own.
+    /// [`NetworkError::Argument`] where the name is over 256 bytes, 256 topics are joined, or the topic is one of Selkie's own;
+    /// [`NetworkError::NotRunning`].
     pub async fn subscribe_topic(
         &self,
         topic: impl Into<String>,
@@ -55,7 +56,7 @@ impl P2PNetworkManager {
     /// [`NetworkError::NoPeers`]; [`NetworkError::Busy`] where too much waits already (64 messages or 8 MiB), or peers made no room
     /// in that time: try again;
     /// duplicates or sizes as [`NetworkError::Protocol`]; [`NetworkError::Argument`] where the topic carries the chain's items, which
-    /// [`Self::submit`] sends.
+    /// [`Self::submit`] sends; [`NetworkError::NotRunning`].
     pub async fn publish_topic(
         &self,
         topic: impl Into<String>,

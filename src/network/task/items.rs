@@ -171,8 +171,7 @@ impl Task {
         let (tickets, loads): (Vec<Ticket>, Vec<Load>) = batches.map(Batch::apart).unzip();
         let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
-        let told = self.shared.has_subscribers();
-        let check = intake::judge(loads, chain, blocks, told);
+        let check = intake::judge(loads, chain, blocks);
         let judged = move |judged: Option<Vec<Judged>>| {
             let mut judged = judged.into_iter().flatten();
             let checks = tickets.into_iter().map(|ticket| (ticket, judged.next()));
