@@ -100,7 +100,7 @@ fn judge<A: Application>(load: Load, chain: &Arc<A>, blocks: &DeliveredBlocks) -
 
 /// Has everything checked that waits; the verdicts are the inventory's to remember.
 fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Arc<Chain>) -> Vec<(Ticket, Judged)> {
-    let blocks = DeliveredBlocks::new(8);
+    let blocks = DeliveredBlocks::new(8, &[1; 16]);
     let mut all = Vec::new();
     while let Some(Work::Batch(batch)) = intake.queue.start() {
         let (ticket, load) = batch.apart();
@@ -342,7 +342,7 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
             panic!("it waits")
         };
         let (ticket, load) = batch.apart();
-        let judged = judge(load, &Arc::new(Picky), &DeliveredBlocks::new(8));
+        let judged = judge(load, &Arc::new(Picky), &DeliveredBlocks::new(8, &[1; 16]));
         intake.conclude(ticket.kind, &judged);
         intake.queue.ended(ticket.kind == ItemKind::Vote);
         intake.queue.done(&ticket);
@@ -450,7 +450,7 @@ proptest! {
 #[test]
 fn an_announcer_pays_for_a_false_fee_of_what_was_accepted_only() {
     let chain = chain();
-    let blocks = DeliveredBlocks::new(8);
+    let blocks = DeliveredBlocks::new(8, &[1; 16]);
     let judged = |data: &'static [u8], promised| {
         let load = Load {
             kind: ItemKind::Transaction,
