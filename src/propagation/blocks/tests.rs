@@ -1,7 +1,7 @@
 use super::{
     coded::{Announce, ChunkSet, Frame},
     compact::{
-        CompactBlock, GetBlock, HeaderCheck, MissingTransactions, Transactions,
+        CompactBlock, Form, GetBlock, HeaderCheck, MissingTransactions, Transactions,
         test_chain::{TestChain, block},
     },
     *,
@@ -368,23 +368,4 @@ fn what_is_left_of_a_block_that_is_accepted_is_counted_for_those_who_have_begun_
     // Each has hold of 8 MB that nobody else has.
     let goes_on = readers.map(|reader| blocks.next(&reader, 20_000, now).is_some());
     assert_eq!(goes_on.into_iter().filter(|goes_on| *goes_on).count(), 1);
-}
-
-#[test]
-fn large_and_new_blocks_are_coded_unless_somebody_waits() {
-    let (peer, block) = (PeerId::random(), ItemId::sha256(b"a block"));
-    let offer = |whole_bytes, novel_bytes, asked| Offer {
-        peer: &peer,
-        block: &block,
-        whole_bytes,
-        compact_bytes: Some(1000),
-        novel_bytes,
-        high_bandwidth: true,
-        asked,
-    };
-    let form = |whole, novel, asked| choose(&offer(whole, novel, asked)).form;
-    assert_eq!(form(1 << 20, 1 << 20, false), Form::Coded);
-    assert_eq!(form(1 << 20, 1 << 20, true), Form::Compact);
-    assert_eq!(form(1 << 20, 1 << 17, false), Form::Compact);
-    assert_eq!(form(CODED_FROM, CODED_FROM, false), Form::Compact);
 }
