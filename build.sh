@@ -26,7 +26,7 @@ usage: ./build.sh COMMAND
   sim --same [NAME] [ARGS]
                   a hundred runs of one seed, the last by a debug build: all have one hash
   sim --figures [NAME] [--nodes N]
-                  the figures of docs/simulation.md, each beside gossipsub's: all, or scenarios that begin so; an hour and more
+                  the scenarios' figures, each beside gossipsub's: all, or those that begin so; an hour and more
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint [texts]    formatters and linters on every part; texts: without Clippy where it compiles the tests, as in CI
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages

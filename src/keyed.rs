@@ -5,8 +5,8 @@
 //! random ones do, whoever chose them: multiplication by a secret factor is universal (Dietzfelbinger, Hagerup, Katajainen and
 //! Penttonen, "A Reliable Randomized Algorithm for the Closest-Pair Problem", 1997), and both halves of the product are
 //! used, since the table looks at the low bits and the high ones. It takes a nanosecond, where SipHash takes
-//! twenty, a dozen times for each transaction. The key is a parameter, and not std's `RandomState`, because a core has no
-//! source of randomness of its own and std's is a constant in a browser.
+//! twenty, a dozen times for each transaction. The key is a parameter, and not std's `RandomState` (which `clippy.toml` forbids), because a core
+//! has no source of randomness of its own and std's is a constant in a browser.
 
 use std::hash::{BuildHasher, Hasher};
 

@@ -34,7 +34,8 @@
 //! | `test_utils` | with the feature `test-utils`: nodes on a network in memory, for the tests of a chain |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |
-//! | `debts`, `fields`, `frames`, `kept`, `keyed`, `merkle`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, length-framed messages and the room of the long ones, what outlives its frame, a hash of this node's own, those of a Merkle tree, the last so many names |
+//! | `debts`, `fields`, `frames`, `kept`, `keyed`, `merkle`, `order`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, length-framed messages and the room of the long ones, what outlives its frame, a hash of this node's own, those of a Merkle tree, sorting, the last so many names |
+//! | `bin/selkie` | the command line: a program of its own beside the library |
 //!
 //! ## Bounds
 //!

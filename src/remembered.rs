@@ -1,23 +1,25 @@
 //! The last so many names, first in, first out.
 
 use std::{
-    collections::{HashSet, VecDeque, hash_map::RandomState},
-    hash::{BuildHasher, Hash},
+    collections::{HashSet, VecDeque},
+    hash::Hash,
 };
+
+use crate::keyed::Keyed;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Remembered<T, S = RandomState> {
-    known: HashSet<T, S>,
+pub(crate) struct Remembered<T> {
+    known: HashSet<T, Keyed>,
     order: VecDeque<T>,
     most: usize,
 }
 
-impl<T: Hash + Eq + Clone, S: BuildHasher> Remembered<T, S> {
+impl<T: Hash + Eq + Clone> Remembered<T> {
     /// At most so many, at least one.
-    pub(crate) fn new(most: usize, hasher: S) -> Self {
+    pub(crate) fn new(most: usize, keyed: Keyed) -> Self {
         Self {
-            known: HashSet::with_hasher(hasher),
+            known: HashSet::with_hasher(keyed),
             order: VecDeque::new(),
             most: most.max(1),
         }
@@ -65,7 +67,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_last_ones_are_known_and_no_others(names in proptest::collection::vec(0u8..8, 0..40), most in 1usize..6) {
-            let mut remembered = Remembered::<u8>::new(most, RandomState::new());
+            let mut remembered = Remembered::<u8>::new(most, Keyed::new(&[1; 16]));
             let mut order = Vec::new();
             for name in names {
                 let is_new = !order[order.len().saturating_sub(most)..].contains(&name);

@@ -34,10 +34,7 @@ mod transfer;
 mod tree;
 mod vote;
 
-use std::{
-    collections::hash_map::RandomState,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -69,7 +66,11 @@ use super::{
     Transaction, TransactionKey, TrustVerifier, Vote,
 };
 use crate::{
-    platform::lock::{Guard, lock},
+    keyed::Keyed,
+    platform::{
+        self,
+        lock::{Guard, lock},
+    },
     remembered::Remembered,
     storage::{Store, StoreError},
 };
@@ -183,10 +184,15 @@ impl Ledger {
     pub fn open(genesis: Genesis, store: Arc<dyn Store>) -> Result<Self, LedgerError> {
         let stored = Stored::open(genesis, store)?;
         let chain = Chain::new(&stored)?;
+        let mut seed = [0; 16];
+        platform::random(&mut seed).map_err(|error| StoreError::Failed {
+            place: "the source of random numbers".to_owned(),
+            reason: error.to_string(),
+        })?;
         Ok(Self(Arc::new(Inner {
             stored,
             chain: Mutex::new(chain),
-            checked: Mutex::new(Remembered::new(CHECKED, RandomState::new())),
+            checked: Mutex::new(Remembered::new(CHECKED, Keyed::new(&seed))),
         })))
     }
 

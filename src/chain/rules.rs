@@ -208,7 +208,7 @@ pub(crate) fn failed(data: &[u8]) -> Checked {
 /// An application, as rules.
 pub(crate) struct Synchronous {
     application: Arc<dyn Application>,
-    /// Begins to sync it.
+    /// Begins to sync it. This and the next are named here, below their rooms, so that a wasm without a store does not hold them (ADR 0029).
     begin: Option<Begin>,
     /// Watches its state.
     watcher: Option<Watcher>,

@@ -374,7 +374,7 @@ mod tests {
             });
             let rules = Arc::new(Synchronous::new(chain.clone()));
             chain.rules.set(Arc::downgrade(&rules)).expect("once");
-            let (block, blocks) = (Block::new("a block"), DeliveredBlocks::new(8));
+            let (block, blocks) = (Block::new("a block"), DeliveredBlocks::new(8, &[1; 16]));
             let key = TransactionKey::of(&block.data);
             let (checked, _) = at_once(check_block(
                 &block,

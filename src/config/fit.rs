@@ -10,10 +10,12 @@ use super::Config;
 use crate::{
     chain::{SnapshotError, SnapshotHasher},
     error::ConfigError,
-    network::EVENT_OVERHEAD,
     platform,
     propagation::pool::OVERHEAD,
 };
+
+/// An event of an item or a message weighs at most so many bytes more than what it carries.
+pub(crate) const EVENT_OVERHEAD: usize = 1024;
 
 /// # Errors
 /// The first field that does not fit another one.

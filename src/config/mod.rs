@@ -5,7 +5,7 @@
 
 mod addresses;
 mod check;
-mod fit;
+pub(crate) mod fit;
 mod network;
 mod protocol;
 mod ranges;

@@ -4,18 +4,18 @@
 //! after the check only: copies that come by different ways at the same time are told apart here, where the checks run.
 //! Bounds: `protocol.propagation.blocks.max_seen` identities.
 
-use std::{collections::hash_map::RandomState, sync::Mutex};
+use std::sync::Mutex;
 
-use crate::{chain::ItemId, platform::lock::lock, remembered::Remembered};
+use crate::{chain::ItemId, keyed::Keyed, platform::lock::lock, remembered::Remembered};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct DeliveredBlocks(Mutex<Remembered<ItemId>>);
 
 impl DeliveredBlocks {
-    /// None was delivered yet; the last `most` are remembered.
-    pub(crate) fn new(most: usize) -> Self {
-        Self(Mutex::new(Remembered::new(most, RandomState::new())))
+    /// None was delivered yet; the last `most` are remembered. `seed` is random and secret.
+    pub(crate) fn new(most: usize, seed: &[u8; 16]) -> Self {
+        Self(Mutex::new(Remembered::new(most, Keyed::new(seed))))
     }
 
     /// A block is about to be delivered, if it was not lately. Copies that come meanwhile count as delivered.

@@ -35,7 +35,7 @@ pub(crate) struct Judged {
     pub(crate) outcomes: Outcomes,
     /// For subscribers.
     pub(crate) events: Vec<NetworkEvent>,
-    /// What the sender pays for.
+    /// What the sender pays for: of several misdeeds the dearest.
     pub(crate) misdeed: Option<Misdeed>,
 }
 
@@ -99,7 +99,7 @@ impl Judged {
         if let (Some(promised), Some(fee)) = (promised, checked.fee)
             && promised > fee_rate(fee, data.len())
         {
-            self.misdeed = Some(Misdeed::FalseAnnouncement);
+            Misdeed::FalseAnnouncement.note(&mut self.misdeed);
         }
         self.accept(load, (key, data, block), &checked);
         // A block's event is made where it goes on.
@@ -197,7 +197,7 @@ impl Judged {
             }),
         }
         if verdict == Verdict::Reject {
-            self.misdeed = Some(Misdeed::InvalidItem);
+            Misdeed::InvalidItem.note(&mut self.misdeed);
         }
         self.refused.push(Refused {
             key,

@@ -74,8 +74,8 @@ pub(crate) struct Intake {
     pub(crate) queue: Queue,
     /// Blocks that are being checked, by their bytes, and those that were.
     checking: HashSet<ShortId, Keyed>,
-    accepted: Remembered<ShortId, Keyed>,
-    rejected: Remembered<ShortId, Keyed>,
+    accepted: Remembered<ShortId>,
+    rejected: Remembered<ShortId>,
     copies: Copies,
     /// For each of [`ItemKind::ALL`]: no kind waits behind another.
     held: [FairQueue<Held>; ItemKind::ALL.len()],

@@ -100,7 +100,7 @@ fn judge<A: Application>(load: Load, chain: &Arc<A>, blocks: &DeliveredBlocks) -
 
 /// Has everything checked that waits; the verdicts are the inventory's to remember.
 fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Arc<Chain>) -> Vec<(Ticket, Judged)> {
-    let blocks = DeliveredBlocks::new(8);
+    let blocks = DeliveredBlocks::new(8, &[1; 16]);
     let mut all = Vec::new();
     while let Some(Work::Batch(batch)) = intake.queue.start() {
         let (ticket, load) = batch.apart();
@@ -342,7 +342,7 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
             panic!("it waits")
         };
         let (ticket, load) = batch.apart();
-        let judged = judge(load, &Arc::new(Picky), &DeliveredBlocks::new(8));
+        let judged = judge(load, &Arc::new(Picky), &DeliveredBlocks::new(8, &[1; 16]));
         intake.conclude(ticket.kind, &judged);
         intake.queue.ended(ticket.kind == ItemKind::Vote);
         intake.queue.done(&ticket);
@@ -450,21 +450,23 @@ proptest! {
 #[test]
 fn an_announcer_pays_for_a_false_fee_of_what_was_accepted_only() {
     let chain = chain();
-    let blocks = DeliveredBlocks::new(8);
-    let judged = |data: &'static [u8], promised| {
+    let blocks = DeliveredBlocks::new(8, &[1; 16]);
+    let misdeed = |items: &[(&'static [u8], Option<u64>)]| {
+        let items = items.iter().map(|&(data, promised)| Fresh {
+            key: TransactionKey::of(data),
+            data: Bytes::from_static(data),
+            promised,
+        });
         let load = Load {
             kind: ItemKind::Transaction,
             from: Some(PeerId::random()),
             framed: true,
             delivers: true,
-            items: vec![Fresh {
-                key: TransactionKey::of(data),
-                data: Bytes::from_static(data),
-                promised,
-            }],
+            items: items.collect(),
         };
         judge(load, &chain, &blocks).misdeed
     };
+    let judged = |data: &'static [u8], promised| misdeed(&[(data, promised)]);
     // 5 for 5 bytes are 1,000 for 1,000.
     assert_eq!(judged(b"a tip", Some(1000)), None);
     assert_eq!(
@@ -474,5 +476,10 @@ fn an_announcer_pays_for_a_false_fee_of_what_was_accepted_only() {
     // Who ignores an item has not looked at its fee; another chain knows of none.
     for data in [&b"old"[..], b"without"] {
         assert_eq!(judged(data, Some(1001)), None, "{data:?}");
+    }
+    // Of several the dearest counts, whichever comes last.
+    let (bad, false_fee) = ((&b"bad"[..], None), (&b"a tip"[..], Some(1001)));
+    for items in [[bad, false_fee], [false_fee, bad]] {
+        assert_eq!(misdeed(&items), Some(Misdeed::InvalidItem));
     }
 }

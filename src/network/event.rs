@@ -274,9 +274,6 @@ impl NetworkEvent {
     }
 }
 
-/// An event of an item or a message weighs at most so many bytes more than what it carries.
-pub(crate) const EVENT_OVERHEAD: usize = 1024;
-
 /// What an event holds beside its own size, in bytes: whatever a peer or a chain can make longer counts.
 impl Weigh for NetworkEvent {
     fn weight(&self) -> usize {
@@ -489,7 +486,7 @@ impl fmt::Display for NetworkEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{gossip::MAX_TOPIC_NAME, platform::test};
+    use crate::{config::fit::EVENT_OVERHEAD, gossip::MAX_TOPIC_NAME, platform::test};
 
     /// Each kind of event, with so many bytes in all that a peer or a chain can make longer.
     fn events(size: usize) -> Vec<NetworkEvent> {

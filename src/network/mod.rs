@@ -30,7 +30,6 @@ pub(crate) mod streams;
 mod task;
 pub(crate) mod watching;
 
-pub(crate) use event::EVENT_OVERHEAD;
 pub use event::{NetworkEvent, TopicInfo, TopicItem};
 pub use p2p::P2PNetworkManager;
 pub use protocol::NetworkMessage;

@@ -183,7 +183,7 @@ impl Task {
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let (circuits_transport, circuits) = relay::client::new(peer_id);
-        let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
+        let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES, &seed()?);
         let policy = Arc::new(Mutex::new(policy));
         let executor = platform::Executor::default();
         let links = Links::default();
@@ -244,6 +244,7 @@ impl Task {
             intake: Intake::new(&config, &seed()?),
             delivered: Arc::new(DeliveredBlocks::new(
                 config.protocol.propagation.blocks.max_seen,
+                &seed()?,
             )),
             answers: Answers::new(validation, &config.protocol.request_response_config),
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared), &seed()?),

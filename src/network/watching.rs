@@ -91,6 +91,7 @@ struct Watching {
     questions: Questions,
     core: Watches,
     feeders: BTreeMap<WatchId, Feeder>,
+    /// Watches that were let go. One id each, so no more than there are watches, which are bounded.
     closes: (UnboundedSender<WatchId>, UnboundedReceiver<WatchId>),
     asks: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// The one that is under way, and whether another one is wanted after it.

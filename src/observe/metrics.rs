@@ -59,8 +59,8 @@ pub struct MessageMetrics {
     /// 99th percentile of the last 1,024 round trips of pings and direct messages.
     #[serde(rename = "latencyP99Ms", serialize_with = "milliseconds")]
     pub message_latency_p99: Duration,
-    /// Share of messages that went out, 0 to 1; 1 before the first. What was handed to no peer counts as lost, and so does each
-    /// message, gossiped or on the lanes, that was dropped for a peer that does not read.
+    /// Share of messages that went out, 0 to 1; 1 before the first. What was handed to no peer counts as lost, and so does what was
+    /// dropped for a peer that does not read: each gossiped message, and on the lanes each frame or batch, whatever number of items is in it.
     #[serde(rename = "successRate")]
     pub message_success_rate: f64,
 }

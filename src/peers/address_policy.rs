@@ -29,7 +29,7 @@
 //! [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered, and where the last [`AddressPolicy::MAX_ANSWERED`] peers did; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::RandomState},
+    collections::{HashMap, HashSet, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -37,7 +37,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::{Scope, begins_with_a_name, ip_of};
-use crate::{platform::Instant, remembered::Remembered};
+use crate::{keyed::Keyed, platform::Instant, remembered::Remembered};
 
 /// Why an address is not kept, or not dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,14 +97,15 @@ impl AddressPolicy {
     /// Addresses that were dialled and have not answered that are remembered: as many as all peers on duty may have.
     pub const MAX_TRIED: usize = 4096;
 
-    /// Nothing vouched for yet. `takes_names`: whether this skin takes domain names with TLS from peers.
-    pub fn new(own: PeerId, takes_names: bool) -> Self {
+    /// Nothing vouched for yet. `takes_names`: whether this skin takes domain names with TLS from peers. `seed` is random and secret.
+    pub fn new(own: PeerId, takes_names: bool, seed: &[u8; 16]) -> Self {
+        let remembered = || Remembered::new(Self::MAX_VOUCHED, Keyed::new(seed));
         Self {
             own,
             own_addresses: HashSet::new(),
             takes_names,
-            vouched: Remembered::new(Self::MAX_VOUCHED, RandomState::new()),
-            told: Remembered::new(Self::MAX_VOUCHED, RandomState::new()),
+            vouched: remembered(),
+            told: remembered(),
             tried: HashMap::new(),
             met: None,
             answered: VecDeque::new(),

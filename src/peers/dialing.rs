@@ -48,7 +48,7 @@ pub struct Dialing {
     own: PeerId,
     targets: BTreeMap<PeerId, Box<Target>>,
     index: Index,
-    dismissed: Remembered<PeerId, Keyed>,
+    dismissed: Remembered<PeerId>,
 }
 
 /// A peer to be dialled now.

@@ -59,6 +59,13 @@ impl Misdeed {
         }
     }
 
+    /// Notes it where nothing dearer is noted: of several in one frame one is paid for.
+    pub(crate) fn note(self, noted: &mut Option<Self>) {
+        if noted.is_none_or(|noted| noted.price() < self.price()) {
+            *noted = Some(self);
+        }
+    }
+
     /// For a person: what it did.
     pub fn reason(self) -> &'static str {
         match self {

@@ -1,11 +1,12 @@
 //! Blocks on their way: in compact form, or as coded chunks, and which of the two.
 //!
 //! Two cores share the work. [`CompactBlocks`] moves blocks whose transactions are mostly known already;
-//! [`Broadcasts`] moves large ones whose transactions are not. `choose` says which, and both hand what only the chain can
+//! [`Broadcasts`] moves large ones whose transactions are not. `choice.rs` says which, and both hand what only the chain can
 //! answer to the network task as `Question`s. A peer that takes no part in a broadcast is told of the block as of a compact one. Each step is traced with its reason (target `selkie::propagation::blocks`).
 //!
 //! Bounds: the cores', `MAX_CHUNKED`, and what of blocks is on its way (`serving.rs`).
 
+mod choice;
 pub mod coded;
 pub mod compact;
 mod question;
@@ -27,8 +28,9 @@ use crate::{
     propagation::{
         PropagationConfig,
         blocks::{
+            choice::choose,
             coded::{Broadcasts, Encoded, Fate},
-            compact::{BlockMessage, Choice, CompactBlocks, Form, Offer},
+            compact::{BlockMessage, CompactBlocks},
             serving::{Next, Serving},
         },
         output::{Output, Part},
@@ -38,10 +40,6 @@ use crate::{
     traffic::{Class, Cost},
 };
 
-/// Blocks up to this size are never coded: a few round trips cost less than twice the bytes.
-const CODED_FROM: usize = 128 << 10;
-/// A block is coded when more than this part of its bytes, one in so many, was new here.
-const NOVEL_PART: usize = 4;
 /// Blocks that are remembered as being broadcast in chunks by us, and to whom.
 const MAX_CHUNKED: usize = 64;
 /// Of so many of the newest blocks a peer is told again whose streams are others now; who joins is told of all that are kept.
@@ -519,20 +517,6 @@ impl Part for Blocks {
             .next
             .get_or_insert_with(|| deadlines().into_iter().flatten().min())
     }
-}
-
-/// Large blocks whose transactions were new here go in coded chunks, since they will be new elsewhere too; all others as
-/// BIP-152 has it.
-fn choose(offer: &Offer<'_>) -> Choice {
-    let is_novel = offer.novel_bytes > offer.whole_bytes / NOVEL_PART;
-    if is_novel && offer.whole_bytes > CODED_FROM && !offer.asked {
-        let why = "it is large, and much of it was new here";
-        return Choice {
-            form: Form::Coded,
-            why,
-        };
-    }
-    compact::choose(offer)
 }
 
 /// What a peer pays by its limits for something that was of no use.

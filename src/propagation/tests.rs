@@ -52,7 +52,7 @@ impl Node {
             core,
             other,
             coded: 0,
-            delivered: DeliveredBlocks::new(1000),
+            delivered: DeliveredBlocks::new(1000, &[1; 16]),
             has: HashSet::new(),
             blocks: HashSet::new(),
             misdeeds: Vec::new(),

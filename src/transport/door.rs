@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_this_node_does_not_dial_says_nothing_of_the_peer() {
-        let mut policy = AddressPolicy::new(PeerId::random(), true);
+        let mut policy = AddressPolicy::new(PeerId::random(), true, &[1; 16]);
         let near = "/ip4/10.0.0.1/tcp/1"
             .parse::<Multiaddr>()
             .expect("an address");
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn one_handshake_at_a_time_goes_on() {
-        let policy = AddressPolicy::new(PeerId::random(), true);
+        let policy = AddressPolicy::new(PeerId::random(), true, &[1; 16]);
         let door = Door::new(
             Transport::boxed(DummyTransport::new()),
             Arc::new(Mutex::new(policy)),

@@ -79,13 +79,13 @@ pub struct Hosted {
 }
 
 impl Hosted {
-    /// This transport, so contained.
-    pub fn new(inner: Boxed) -> Self {
+    /// This transport, so contained. `seed` is random and secret.
+    pub fn new(inner: Boxed, seed: &[u8; 16]) -> Self {
         Self {
             inner,
             comers: Hosts::new(MAX_HOSTS, LINGER),
             dials: Hosts::new(MAX_DIAL_HOSTS, LINGER),
-            admission: Arc::new(Mutex::new(Admission::new())),
+            admission: Arc::new(Mutex::new(Admission::new(seed))),
         }
     }
 }
@@ -473,7 +473,7 @@ mod tests {
         let inner = MemoryTransport::new()
             .map(|_, _| (PeerId::random(), StreamMuxerBox::new(Quiet)))
             .boxed();
-        let mut hosted = Hosted::new(inner);
+        let mut hosted = Hosted::new(inner, &[1; 16]);
         let address: Multiaddr = "/memory/7734".parse().expect("an address");
         let listens = hosted.listen_on(ListenerId::next(), address.clone());
         listens.expect("it is free");

@@ -220,7 +220,9 @@ fn webrtc(keypair: &Keypair) -> Result<Linking, NetworkError> {
     let webrtc = webrtc
         .map(|(peer, connection), _| (peer, small_writes::muxer(StreamMuxerBox::new(connection))))
         .boxed();
-    let hosted = hosts::Hosted::new(webrtc);
+    let mut seed = [0; 16];
+    platform::random(&mut seed).map_err(|error| failed("webrtc", error))?;
+    let hosted = hosts::Hosted::new(webrtc, &seed);
     Ok(hosted
         .map(|(peer, muxer), _| (peer, Linked::unknown(muxer)))
         .boxed())

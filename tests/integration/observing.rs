@@ -1,6 +1,6 @@
 //! Subscribers and figures: a slow reader costs bounded memory and knows what it missed.
 
-use selkie::{Config, Item, ItemKind, NetworkEvent};
+use selkie::{Config, Item, ItemKind, NetworkError, NetworkEvent};
 
 use crate::support::*;
 
@@ -69,4 +69,29 @@ async fn figures_follow_what_happens() {
     a.disconnected(b.id()).await;
     assert_eq!(a.peer_metrics().peer_count, 0);
     assert_eq!(a.connection_metrics().active_connections, 0);
+}
+
+/// What reached nobody counts by its items, as what went out does.
+#[tokio::test]
+async fn half_of_the_transactions_that_nobody_got_are_half_of_the_rate() {
+    let (mut node, mut peer) = (
+        Node::start(listening(TCP)).await,
+        Node::start(Config::default()).await,
+    );
+    connect(&mut peer, &mut node).await;
+    let mut sent = transactions(200);
+    let unsent = sent.split_off(100);
+    node.broadcast_transactions(sent).await.expect("sent");
+    peer.shutdown().await;
+    node.disconnected(peer.id()).await;
+    let alone = node.broadcast_transactions(unsent).await;
+    assert!(
+        matches!(alone, Err(NetworkError::NoPeers { .. })),
+        "{alone:?}"
+    );
+    let figures = node.message_metrics();
+    assert_eq!(
+        (figures.messages_sent, figures.message_success_rate),
+        (100, 0.5)
+    );
 }

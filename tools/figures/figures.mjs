@@ -3,7 +3,8 @@
 //
 //     node tools/figures/figures.mjs take GROUP...   target/bench/GROUP.json into docs/figures.json
 //     node tools/figures/figures.mjs write           the documents anew
-//     node tools/figures/figures.mjs check           fails where a document differs
+//     node tools/figures/figures.mjs check           fails where a document differs, no document uses a template, or a bench
+//                                                    that a document names has no figures
 //
 // A figure is kept as { value, spread, unit, target, met, baseline, baseline_spread, baseline_name, commit, machine, command }. A spread
 // is the least and the most of the rounds whose median stands before it; what was measured once, or before spreads were kept, has none.
@@ -54,6 +55,21 @@ export function written(document, figures, templates = tables) {
   return result
 }
 
+/** What the documents promise and nobody has: templates that stand in none of them, and benches that they name without a row. */
+export function lacking(documents, figures, templates = tables) {
+  const names = (pattern) =>
+    new Set(documents.flatMap((text) => [...text.matchAll(pattern)].map(([, name]) => name)))
+  const [used, benches] = [names(/<!-- figures:([\w-]+) -->/g), names(/build\.sh bench ([a-z]+)/g)]
+  const empty = (group) => Object.keys(figures[group] ?? {}).length === 0
+  const groups = new Set([...benches, ...Object.keys(figures)])
+  return [
+    ...Object.keys(templates)
+      .filter((name) => !used.has(name))
+      .map((name) => `no document uses "${name}" of tools/figures/tables.mjs`),
+    ...[...groups].filter(empty).map((group) => `docs/figures.json has no figures of "${group}"`),
+  ]
+}
+
 function machine() {
   const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : ''
   const system = /^PRETTY_NAME="?([^"(\n]*)/m.exec(release)?.[1].trim() ?? process.platform
@@ -75,15 +91,18 @@ function main([command, ...groups]) {
     writeFileSync(at('docs/figures.json'), JSON.stringify(figures, null, 2) + '\n')
     return
   }
-  for (const path of DOCUMENTS) {
-    const document = readFileSync(at(path), 'utf8')
+  const documents = DOCUMENTS.map((path) => [path, readFileSync(at(path), 'utf8')])
+  const texts = documents.map(([, document]) => document)
+  const problems = command === 'write' ? [] : lacking(texts, figures)
+  for (const [path, document] of documents) {
     const anew = written(document, figures)
     if (command === 'write') writeFileSync(at(path), anew)
     else if (anew !== document) {
-      console.error(`${path} differs from docs/figures.json: run ./build.sh figures`)
-      process.exitCode = 1
+      problems.push(`${path} differs from docs/figures.json: run ./build.sh figures`)
     }
   }
+  for (const problem of problems) console.error(problem)
+  if (problems.length > 0) process.exitCode = 1
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) main(process.argv.slice(2))

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { taken, written } from './figures.mjs'
+import { lacking, taken, written } from './figures.mjs'
 import { tables } from './tables.mjs'
 
 const figures = { speed: { fast: { value: 1234.5, unit: '/s' } } }
@@ -26,6 +26,16 @@ test('a name that nobody knows, a figure that is absent and half a marker are er
   assert.throws(() => written(one, {}, templates), /no "fast" of speed/)
   assert.throws(() => written(one.replace('one', 'three'), figures, templates), /no "three"/)
   assert.throws(() => written('<!-- figures:one -->9', figures, templates), /no other half/)
+})
+
+test('a template that no document uses and a bench without rows are told', () => {
+  const document = '`./build.sh bench speed` <!-- figures:one -->9<!-- /figures -->'
+  const { one, two } = templates
+  assert.deepEqual(lacking([document], figures, { one }), [])
+  assert.match(lacking([document], figures, { one, two }).join(), /no document uses "two"/)
+  for (const none of [{}, { speed: {} }]) {
+    assert.match(lacking([document], none, { one }).join(), /no figures of "speed"/)
+  }
 })
 
 test('rows are taken over the older ones, the others stay', () => {
@@ -71,6 +81,11 @@ test('a figure stands with the least and the most of its rounds, where they are 
   assert.deepEqual(taken({}, 'speed', rows, {}).speed.rate, rate)
 })
 
+test('a size that is compared with a limit keeps its digits', () => {
+  const row = tables.wasm(() => ({ value: 1.0012, target: 0.85, met: false, baseline: null }))
+  assert.match(row, /\| raw \| 1\.001 \| 0\.85 \|/)
+})
+
 test('each attack in the README has what was measured, or a test that is there', () => {
   const at = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
   const [, table] = readFileSync(at('README.md'), 'utf8').split(
@@ -105,22 +120,10 @@ test('runs in virtual time stand beside those of gossipsub, with what they must 
     ],
   })
   const row = { nodes: 20, selkie: run(80.2, '99ms', true), gossipsub: run(70, '3s', false) }
-  const ended = { broken: ['stuck'], figures: null, verdicts: [] }
-  const sim = {
-    'figures/load, 20 nodes': row,
-    'attacks/dawn, 20 nodes': { ...row, gossipsub: ended },
-    'blocks, 20 nodes': row,
-  }
+  const sim = { 'figures/load, 20 nodes': row, 'blocks, 20 nodes': row }
   const lines = (name) => tables[name](undefined, { sim }).trim().split('\n').slice(2)
   assert.deepEqual(lines('sim-cost'), [
     '| `load` | 20 | 71 | 71 | 0.46 | 0.46 | 80 ms, 100 ms | 70 ms, 100 ms |',
   ])
   assert.deepEqual(lines('sim-targets'), ['| `load` | 20 | p99 | at most 2s | 99ms | met | 3s |'])
-  assert.deepEqual(lines('sim-beside'), [
-    '| `blocks`, Selkie | 80 ms, 100 ms | | 4 | 1.23 | 0.46 |',
-    '| gossipsub | 70 ms, 100 ms | | 4 | 1.23 | 0.46 |',
-  ])
-  assert.deepEqual(lines('sim-attacks'), [
-    '| `dawn` | 99.875% | 80 ms, 100 ms | | 1.23 | | | | | |',
-  ])
 })

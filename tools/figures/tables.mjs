@@ -16,6 +16,8 @@ const beside = ({ baseline, baseline_spread: spread }, unit = '') =>
   number(baseline) + unit + between(spread)
 const ratio = ({ value, baseline }) => Number((value / baseline).toPrecision(2))
 const hundredths = ({ value, baseline }) => (value / baseline).toFixed(2)
+/** Sizes that are compared with a limit keep their digits: 1.0012 is no 1. */
+const megabytes = (value) => value.toFixed(3)
 const milliseconds = (figure) => measured(figure, ' ms')
 const verdict = ({ target, met }) => (target ? (met ? 'met' : 'missed') : '')
 /** A target without its words, where a column says what it is. */
@@ -65,11 +67,6 @@ const moment = (value) =>
   value === undefined ? '' : value === null ? 'never' : `${Math.round(value)} ms`
 const moments = (run, kind, from, to) =>
   (came(run, kind) ?? []).slice(from, to).map(moment).join(', ')
-/** The part of the deliveries due that came, of the kind that fared worst, in hundredths. */
-const worst = (run) => {
-  const parts = Object.values(run.figures?.kinds ?? {}).map(({ delivered }) => delivered)
-  return parts.length ? `${(100 * Math.min(...parts)).toFixed(3)}%` : ''
-}
 const shown = (run, name, digits) => run.figures?.[name].toFixed(digits) ?? ''
 const virtual = ({ sim }, begins) =>
   Object.entries(sim ?? {}).filter(([name]) => begins.some((begin) => name.startsWith(begin)))
@@ -119,53 +116,6 @@ export const tables = {
       ['beside it'],
     )
   },
-  peers(figure) {
-    const line = (what, name, unit = '') => {
-      const one = figure('peers', name)
-      const other = one.baseline === null ? '' : `${beside(one, unit)}: ${one.baseline_name}`
-      return [what, measured(one, unit), other, bound(one), verdict(one)]
-    }
-    const inbound = (what, name, unit) => line(what, `10000 inbound, ${name}`, unit)
-    return table(
-      ['', 'Selkie', 'beside it', 'target', ''],
-      [
-        line(
-          'one bootstrap address, to 20 peers of a network of 200',
-          'one bootstrap address to 20 peers of 200',
-          ' s',
-        ),
-        line('a restart with a book, to 20 peers', 'a restart with a book to 20 peers', ' s'),
-        line(
-          'the only bootstrap peer is back after a minute, to it joined',
-          'the only bootstrap peer is back, until joined',
-          ' s',
-        ),
-        ...['an insertion', 'a choice'].map((what) =>
-          line(
-            `address book of 5,000, ${what}, in times of what it takes at first`,
-            `address book, ${what}, last tenth of 100000`,
-            ' µs',
-          ),
-        ),
-        inbound('10,000 inbound, memory a connection', 'memory a connection', ' kB'),
-        inbound('of bare libp2p’s peers', 'memory a connection of bare libp2p', ' kB'),
-        inbound('of Selkie’s', "memory a connection of Selkie's", ' kB'),
-        inbound(
-          'all, beside a node of bare libp2p',
-          'memory a connection, beside bare libp2p',
-          ' kB',
-        ),
-        inbound('CPU at rest, of a core', 'CPU at rest'),
-        inbound('beside a node of bare libp2p', 'CPU at rest, beside bare libp2p'),
-        inbound('accepted a second', 'accepted a second, beside bare libp2p'),
-        inbound('CPU for each that comes', 'CPU for each that comes, beside bare libp2p', ' ms'),
-        inbound('one more is ready after', 'one more is ready', ' ms'),
-        inbound('a message is answered after', 'a message is answered', ' ms'),
-        inbound('a vote is at another peer after', 'a vote from one peer to another', ' ms'),
-      ],
-      ['beside it'],
-    )
-  },
   readme(figure) {
     const [gzip, brotli] = ['gzip -9', 'brotli -q 11'].map((name) =>
       figure('wasm', `wasm, ${name}`),
@@ -183,7 +133,7 @@ export const tables = {
       [
         [
           'the tab’s node, compressed',
-          `${number(gzip.value)} MB gzip, ${number(brotli.value)} MB brotli`,
+          `${megabytes(gzip.value)} MB gzip, ${megabytes(brotli.value)} MB brotli`,
           gzip.command,
         ],
         [
@@ -252,7 +202,7 @@ export const tables = {
       ['raw', 'gzip -9', 'brotli -q 11'].map((name) => {
         const one = figure('wasm', `wasm, ${name}`)
         const other = one.baseline === null ? '' : beside(one)
-        return [name, number(one.value), one.target ?? '', other, verdict(one)]
+        return [name, megabytes(one.value), one.target ?? '', other, verdict(one)]
       }),
       [''],
     ),
@@ -428,16 +378,29 @@ export const tables = {
   'vote-beside-alone': (figure) =>
     String(ratio(figure(propagation, 'a vote, under a flood beside alone, p99'))),
   'mesh-p99': (figure) => milliseconds(figure(propagation, `ten nodes, ${half}`)),
-  'mesh-useful': (figure) =>
-    `${Math.round(100 / figure(propagation, 'ten nodes, wire bytes per byte').value)}%`,
+  'mesh-useful': (figure) => {
+    const useful = 100 / figure(propagation, 'ten nodes, wire bytes per byte').value
+    return `${Math.round(useful)}%: ${useful >= 90 ? 'met' : 'missed'},`
+  },
   'known-block': (figure) => {
     const { value, baseline } = figure(propagation, 'a known block, on the wire')
     return `${((100 * value) / baseline).toFixed(1)}%`
   },
   'known-block-bytes': (figure) => number(figure(propagation, 'a known block, on the wire').value),
+  'known-block-after': (figure) =>
+    milliseconds(figure(propagation, 'a known block, until it is delivered')),
   'new-block': (figure) => {
     const of = (what) => figure('simulation', `a new block of 1 MB, ${what}`).value
     return `${of('time')} of gossip’s time with ${of('bytes')} of its bytes`
+  },
+  'smaller-new-block': (figure) => {
+    const of = (what) => figure('simulation', `a new block of 256 KiB, ${what}`).value
+    return `${of('time')} and ${of('bytes')}`
+  },
+  established: (figure) => {
+    const of = (transport) => figure('connect', `${transport}, established, median`).value
+    const rest = ['TCP', 'QUIC', 'WebSocket'].map(of).sort((a, b) => a - b)
+    return `${number(rest.at(0))} to ${number(rest.at(-1))} ms; WebRTC-direct ${number(of('WebRTC-direct'))} ms`
   },
   symbols: (figure) => String(figure(propagation, 'comparing pools, symbols').value),
   'clone-run': (figure) => `${figure('clone', "until the page's address").value} s`,
@@ -509,59 +472,5 @@ export const tables = {
       ),
       ['what', 'target', 'Selkie', '', 'gossipsub'],
     ),
-
-  'sim-beside': (_, figures) =>
-    table(
-      [
-        'scenario',
-        'transactions p50, p99',
-        'blocks p50, the last',
-        'links at most',
-        'bytes a useful byte',
-        'virtual s a CPU s',
-      ],
-      virtual(figures, ['transactions', 'blocks', 'world']).flatMap(
-        ([name, { selkie, gossipsub }]) =>
-          [
-            [`${scenario(name)}, Selkie`, selkie],
-            ['gossipsub', gossipsub],
-          ].map(([what, run]) => [
-            what,
-            moments(run, 'transaction', 0, 2),
-            [came(run, 'block')?.[0], came(run, 'block')?.[2]]
-              .map(moment)
-              .filter(Boolean)
-              .join(', '),
-            Math.max(...Object.values(run.figures?.kinds ?? {}).map(({ hops }) => hops)),
-            shown(run, 'bytes_per_useful_byte', 2),
-            shown(run, 'speed', 2),
-          ]),
-      ),
-    ),
-
-  'sim-attacks': (_, figures) => {
-    const cells = (run) => [
-      worst(run),
-      moments(run, 'transaction', 0, 2),
-      moments(run, 'block', 2, 3),
-      shown(run, 'bytes_per_useful_byte', 2),
-    ]
-    const head = ['came in 8 s', 'transactions p50, p99', 'blocks, the last', 'bytes a useful byte']
-    return table(
-      [
-        'attack',
-        ...head.map((cell) => `Selkie: ${cell}`),
-        ...head.map((cell) => `gossipsub: ${cell}`),
-        'broken',
-      ],
-      virtual(figures, ['attacks/']).map(([name, { selkie, gossipsub }]) => [
-        scenario(name),
-        ...cells(selkie),
-        ...cells(gossipsub),
-        selkie.broken.join(', '),
-      ]),
-      ['broken'],
-    )
-  },
   ...Object.fromEntries(NAMED.map((name) => [`attack-${name}`, attack(name)])),
 }

@@ -32,7 +32,7 @@ fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
     let book = AddressBook::new(own, |_| true, Grouping::default(), [7; 32], platform::now());
     let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
     let shared = Arc::new(Shared::new(rules, &config, book, &[7; 16]));
-    let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
+    let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true, &[1; 16])));
     let (_, circuits) = relay::client::new(own);
     let local = transport::local_discovery(&config, own).expect("off");
     let known = (policy, Arc::clone(&shared.table), shared.grouping.clone());

@@ -322,7 +322,7 @@ impl Task {
         self.conclude(kind, (None, Way::Other), judged);
         let mut state = self.shared.state();
         if nowhere {
-            state.recorder.unsent(1);
+            state.recorder.unsent(sent as u64);
         } else {
             state.recorder.sent(sent as u64);
         }

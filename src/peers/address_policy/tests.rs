@@ -11,7 +11,7 @@ fn address(text: &str) -> Multiaddr {
 }
 
 fn policy() -> AddressPolicy {
-    AddressPolicy::new(PeerId::random(), false)
+    AddressPolicy::new(PeerId::random(), false, &[1; 16])
 }
 
 /// What a peer at `teller` may say of itself, of these.
@@ -117,7 +117,7 @@ fn forms_that_a_stranger_may_tell() {
 
 #[test]
 fn a_tab_takes_public_names_with_a_certificate() {
-    let mut tab = AddressPolicy::new(PeerId::random(), true);
+    let mut tab = AddressPolicy::new(PeerId::random(), true, &[1; 16]);
     let long = format!("/dns4/{}.org/tcp/443/wss", "a".repeat(64));
     let wrong = [
         "/dns4/node.example.org/tcp/443/ws",
@@ -145,7 +145,7 @@ fn a_tab_takes_public_names_with_a_certificate() {
 #[test]
 fn ids_own_addresses_number_and_length() {
     let own = PeerId::random();
-    let mut policy = AddressPolicy::new(own, false);
+    let mut policy = AddressPolicy::new(own, false, &[1; 16]);
     policy.owns(&address(PUBLIC));
     let peer = PeerId::random();
     let mut told = |peer: &PeerId, texts: &[String]| {
@@ -292,7 +292,7 @@ proptest! {
     #[test]
     fn everything_is_bounded(ports in proptest::collection::vec(1u16.., 1..50), limit in 1usize..8) {
         let (mut policy, now) = (policy(), platform::now());
-        let remembered = || Remembered::new(limit, RandomState::new());
+        let remembered = || Remembered::new(limit, Keyed::new(&[1; 16]));
         (policy.told, policy.vouched) = (remembered(), remembered());
         for (seconds, port) in (0..).zip(ports) {
             let near = address(&format!("/ip4/127.0.0.1/tcp/{port}"));

@@ -15,7 +15,7 @@
 //! | `compact_block.rs` | a block made compact: what is named, what is sent along |
 //! | `reconstruction.rs` | a compact block and a pool made a block |
 //! | `high_bandwidth.rs` | the three peers that are asked to send compact blocks unasked |
-//! | `choice.rs` | in which form a block goes to a peer: the caller's hook |
+//! | `choice.rs` | in which form a block goes to a peer: what the caller's hook is asked and answers, and BIP-152's choice |
 //! | `compact_blocks.rs`, `actions.rs` | the state machine of a node: its input and its output |
 //! | `downloads.rs`, `downloads/places.rs`, `download.rs`, `pace.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, whom we ask, how they answer, and which begin |
 //! | `recent.rs`, `part.rs` | blocks here, kept to be served, and what goes out of one, a piece at a time |

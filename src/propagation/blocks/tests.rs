@@ -1,7 +1,7 @@
 use super::{
     coded::{Announce, ChunkSet, Frame},
     compact::{
-        CompactBlock, GetBlock, HeaderCheck, MissingTransactions, Transactions,
+        CompactBlock, Form, GetBlock, HeaderCheck, MissingTransactions, Transactions,
         test_chain::{TestChain, block},
     },
     *,
@@ -19,7 +19,7 @@ fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
     let mut now = crate::platform::now();
     let config = PropagationConfig::default();
     let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
-    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let (delivered, pieces) = (DeliveredBlocks::new(10, &[1; 16]), Pieces::default());
     let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
     blocks.joined(maker, true, now);
     blocks.joined(other, true, now);
@@ -191,8 +191,11 @@ fn joined(
         match outputs.pop().expect("it is checked") {
             Output::Ask(question @ Question::Block(_)) => return (id, question),
             Output::Ask(question) => {
-                let answer =
-                    question.ask_now(TestChain, &DeliveredBlocks::new(10), &Pieces::default());
+                let answer = question.ask_now(
+                    TestChain,
+                    &DeliveredBlocks::new(10, &[1; 16]),
+                    &Pieces::default(),
+                );
                 outputs.extend(blocks.answered(answer, &pool, now));
             }
             _ => {}
@@ -327,7 +330,7 @@ fn a_block_that_its_chain_refuses_is_sent_to_its_end_to_who_has_begun_to_read_it
     }
     let begun = blocks.next(&reads, 10_000, now).expect("it asked");
     let mut came = begun.bytes.len();
-    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let (delivered, pieces) = (DeliveredBlocks::new(10, &[1; 16]), Pieces::default());
     let answer = check.ask_now(TestChain, &delivered, &pieces);
     let outputs = blocks.answered(answer, &pool, now);
     let told = outputs.iter().filter_map(|output| match output {
@@ -359,7 +362,7 @@ fn what_is_left_of_a_block_that_is_accepted_is_counted_for_those_who_have_begun_
         let missing = MissingTransactions { id, indexes };
         blocks.on_block(reader, BlockMessage::GetTransactions(missing), now);
         assert!(blocks.next(&reader, 20_000, now).is_some());
-        let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+        let (delivered, pieces) = (DeliveredBlocks::new(10, &[1; 16]), Pieces::default());
         blocks.answered(check.ask_now(TestChain, &delivered, &pieces), &pool, now);
     }
     // Each has hold of 8 MB that nobody else has.
@@ -408,23 +411,4 @@ fn what_is_wanted_goes_out_before_the_next_block_begins() {
     assert!(matches!(LaneFrame::read(word), Ok(Kind::Coded(_))));
     let next = blocks.next(&peer, 20_000, now).expect("the other block");
     assert_eq!((next.frames, next.items), (0, 1));
-}
-
-#[test]
-fn large_and_new_blocks_are_coded_unless_somebody_waits() {
-    let (peer, block) = (PeerId::random(), ItemId::sha256(b"a block"));
-    let offer = |whole_bytes, novel_bytes, asked| Offer {
-        peer: &peer,
-        block: &block,
-        whole_bytes,
-        compact_bytes: Some(1000),
-        novel_bytes,
-        high_bandwidth: true,
-        asked,
-    };
-    let form = |whole, novel, asked| choose(&offer(whole, novel, asked)).form;
-    assert_eq!(form(1 << 20, 1 << 20, false), Form::Coded);
-    assert_eq!(form(1 << 20, 1 << 20, true), Form::Compact);
-    assert_eq!(form(1 << 20, 1 << 17, false), Form::Compact);
-    assert_eq!(form(CODED_FROM, CODED_FROM, false), Form::Compact);
 }

@@ -10,11 +10,12 @@
 //!
 //! Bounds: the paces of twice [`MOST`] addresses, and the names of as many.
 
-use std::collections::{HashMap, hash_map::RandomState};
+use std::collections::HashMap;
 
 use libp2p::Multiaddr;
 
 use crate::{
+    keyed::Keyed,
     peers::AddressGroup,
     platform::Instant,
     remembered::Remembered,
@@ -55,12 +56,13 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new() -> Self {
+    /// Nobody was here before. `seed` is random and secret.
+    pub(super) fn new(seed: &[u8; 16]) -> Self {
         Self {
             open: Pace::new(OPEN),
             here: Pace::new(HERE),
             shares: Default::default(),
-            known: Remembered::new(2 * MOST, RandomState::new()),
+            known: Remembered::new(2 * MOST, Keyed::new(seed)),
         }
     }
 
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_flood_that_names_its_own_address_leaves_others_their_turns() {
-        let (mut admission, mut now) = (Admission::new(), platform::now());
+        let (mut admission, mut now) = (Admission::new(&[1; 16]), platform::now());
         let (mut flood, mut others) = (0, 0);
         for round in 0..100 {
             flood += (0..1000)
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     fn who_was_here_gets_in_beside_a_flood_that_names_others_who_were() {
-        let (mut admission, mut now) = (Admission::new(), platform::now());
+        let (mut admission, mut now) = (Admission::new(&[1; 16]), platform::now());
         for known in 0..10 {
             assert!(admission.admits(&address(known), now));
             admission.came_up(AddressGroup::of(&address(known)));
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn who_was_here_gets_in_beside_a_flood_from_forged_addresses() {
-        let (mut admission, mut now) = (Admission::new(), platform::now());
+        let (mut admission, mut now) = (Admission::new(&[1; 16]), platform::now());
         let (mut number, mut flood) = (0, 0);
         for known in 0..20 {
             assert!(admission.admits(&address(known), now));

@@ -36,7 +36,7 @@ use crate::transport::links::Link;
 pub struct Connection {
     session: Session,
     watch: Watch,
-    /// What streams leave behind, and its way here.
+    /// What streams leave behind, and its way here. One of each stream, so no more than there are streams, which QUIC bounds.
     rests: (UnboundedSender<Rest>, UnboundedReceiver<Rest>),
     finishing: FuturesUnordered<BoxFuture<'static, ()>>,
 }

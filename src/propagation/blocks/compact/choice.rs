@@ -1,4 +1,4 @@
-//! In which form a block goes to a peer: the caller's hook, and a simple one.
+//! In which form a block goes to a peer: what the caller's hook is asked and answers, and BIP-152's choice, on which it falls back.
 
 use libp2p::PeerId;
 

@@ -36,6 +36,7 @@ use super::peers::Awaited;
 use super::recent::{Dealings, Kept, Recent};
 use crate::chain::Block;
 use crate::chain::{BlockParts, Checked, ItemId, Verdict};
+use crate::keyed::Keyed;
 use crate::order;
 use crate::peers::Misdeed;
 use crate::platform::Instant;
@@ -76,6 +77,7 @@ impl CompactBlocks {
                 config.max_recent_blocks,
                 config.max_recent_bytes,
                 config.max_seen,
+                Keyed::new(&seed),
             ),
             high_bandwidth: HighBandwidth::default(),
             wanting: BTreeSet::new(),

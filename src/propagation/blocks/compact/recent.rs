@@ -4,7 +4,7 @@
 //! them a longer list of identities alone, so that a block that has gone is not fetched and passed on again.
 
 use std::{
-    collections::{BTreeMap, VecDeque, hash_map::RandomState},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +19,7 @@ use super::message::{Announcement, BlockMessage};
 use super::part::{Part, Sending, Served};
 use crate::chain::Block;
 use crate::chain::{BlockParts, ItemId};
+use crate::keyed::Keyed;
 use crate::platform::Instant;
 use crate::remembered::Remembered;
 
@@ -255,12 +256,13 @@ impl Kept {
 }
 
 impl Recent {
-    pub(super) fn new(max_blocks: usize, max_bytes: usize, max_seen: usize) -> Self {
+    /// Nothing is kept yet. `keyed` is of this node alone.
+    pub(super) fn new(max_blocks: usize, max_bytes: usize, max_seen: usize, keyed: Keyed) -> Self {
         Self {
             max_blocks,
             max_bytes,
             blocks: VecDeque::new(),
-            seen: Remembered::new(max_seen, RandomState::new()),
+            seen: Remembered::new(max_seen, keyed),
             count: 0,
         }
     }
@@ -432,7 +434,7 @@ mod tests {
         fn the_newest_blocks_within_the_limits_are_kept(
             sizes in prop::collection::vec((0usize..400, any::<bool>()), 0..60),
         ) {
-            let mut recent = Recent::new(5, 1000, 8);
+            let mut recent = Recent::new(5, 1000, 8, Keyed::new(&[1; 16]));
             for (number, (bytes, accepted)) in sizes.into_iter().enumerate() {
                 insert(&mut recent, number, bytes, accepted);
                 let id = kept(number, 0).id;
@@ -450,7 +452,7 @@ mod tests {
         fn whether_anybody_has_a_block_is_known_without_asking_all(
             said in prop::collection::vec((0u8..4, 0u8..9), 0..60),
         ) {
-            let mut recent = Recent::new(5, 1000, 8);
+            let mut recent = Recent::new(5, 1000, 8, Keyed::new(&[1; 16]));
             insert(&mut recent, 1, 10, true);
             let peers = [(); 4].map(|()| PeerId::random());
             let id = kept(1, 0).id;
@@ -480,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_block_over_the_limit_is_remembered_but_not_kept() {
-        let mut recent = Recent::new(5, 1000, 8);
+        let mut recent = Recent::new(5, 1000, 8, Keyed::new(&[1; 16]));
         insert(&mut recent, 1, 400, true);
         let id = kept(2, 0).id;
         assert_eq!(insert(&mut recent, 2, 1001, true), slice::from_ref(&id));
@@ -493,7 +495,7 @@ mod tests {
 
     #[test]
     fn only_unaccepted_blocks_are_taken_out() {
-        let mut recent = Recent::new(5, 1000, 8);
+        let mut recent = Recent::new(5, 1000, 8, Keyed::new(&[1; 16]));
         insert(&mut recent, 1, 10, true);
         insert(&mut recent, 2, 10, false);
         assert!(recent.take_unaccepted(&kept(1, 0).id).is_none());
