@@ -375,7 +375,7 @@ fn what_is_wanted_goes_out_before_the_next_block_begins() {
     let (peer, now) = (PeerId::random(), crate::platform::now());
     let config = PropagationConfig::default();
     let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
-    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let (delivered, pieces) = (DeliveredBlocks::new(10, &[3; 16]), Pieces::default());
     let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
     blocks.joined(peer, true, now);
     for number in 0..2 {
