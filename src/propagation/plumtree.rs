@@ -15,7 +15,8 @@
 //! (`reader.rs`), and what leaves the log is what everybody has had time for, then what the one has that brought most: a flood holds up itself.
 //!
 //! Bounds: the log's bytes; of each peer the announcements, fetches and answers that wait. Further ones are dropped, and the peer
-//! that sent too many pays. A slow reader falls behind in the log and misses what has left it.
+//! that sent too many pays. A slow reader falls behind in the log and misses what has left it. Of a peer beyond the first [`PLACES`] it is not noted what it has: it is pushed and told
+//! even what it has brought, so over 128 peers a link of such a one is pruned and grafted now and then, and nothing is lost.
 
 #[cfg(test)]
 mod attack_tests;
@@ -51,15 +52,15 @@ use libp2p::PeerId;
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
-    lateness::{Lateness, PROBES},
-    lessons::{BELIEVED_ANYHOW, Push, Shows},
-    links::{CHANGES, EFFECTS, OUTRUNS, random},
+    lateness::PROBES,
+    lessons::{Push, Shows},
+    links::{EFFECTS, OUTRUNS, random},
     log::{Batch, Entry, Log, Marks, bit},
     long::Long,
     news::News,
     overtaken::Overtaken,
     peer::{
-        ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval, tell_fetched,
+        ANNOUNCE_DELAY, Peer, QUIET, Record, announce, answer, push, quiet_interval, tell_fetched,
         together,
     },
     reader::Reader,
@@ -102,8 +103,8 @@ const PACKED: Rate = Rate {
     per_second: 8 << 20,
     burst: 8 << 20,
 };
-/// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits, and so does
-/// an id that it announces to no use. What an honest one has under way when it is asked is within its burst all the same.
+/// What a peer pushes that is here and that it was asked not to push, whatever it has asked for itself since, costs it so many times its size in its limits,
+/// and so does an id that it announces to no use. What an honest one has under way when it is asked is within its burst all the same.
 const NEEDLESS: u64 = 15;
 /// Ids that a peer may announce to no use, or without having them, beyond those of what has become known here meanwhile: one that comes anew
 /// announces all its pool, and under overload what was announced is gone before it is fetched.
@@ -144,8 +145,8 @@ pub(crate) struct Plumtree {
     peers: HashMap<PeerId, Peer, Keyed>,
     /// When the first peer came.
     began: Option<Instant>,
-    /// The paces of those who are gone.
-    gone: Debts<Paces>,
+    /// The records of those who are gone.
+    gone: Debts<Record>,
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
     places: Vec<Place>,
     used: Vec<Place>,
@@ -244,21 +245,13 @@ impl Plumtree {
             long: None,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
-            paces: self.gone.take(&id).unwrap_or_else(|| Paces {
-                served: Pace::new(SERVED),
-                packed: Pace::new(PACKED),
-                changes: Pace::new(CHANGES),
-                moves: Pace::new(MOVES),
-                stale: Pace::new(STALE),
-                believed: Pace::new(BELIEVED_ANYHOW),
-            }),
+            record: self.gone.take(&id).unwrap_or_else(Record::new),
             owed: 0,
             fresh: 0,
             duplicates: 0,
             rescued: 0,
-            doubted: None,
+            doubted: [false; 2],
             believed: 0,
-            lateness: Lateness::default(),
             heard: self.learnt,
         };
         self.peers.insert(id, peer);
@@ -269,8 +262,8 @@ impl Plumtree {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
-        if let Some(rest_at) = peer.paces.rest_at() {
-            self.gone.keep(id, peer.paces, rest_at, now);
+        if let Some(rests_at) = peer.record.rests_at(now) {
+            self.gone.keep(id, peer.record, rests_at, now);
         }
         self.fetches.gone(id, now);
         self.overtaken.forget(&id);
@@ -326,6 +319,7 @@ impl Plumtree {
             return received;
         };
         let (at, pushes, mut owed) = (peer.place, peer.pushes, peer.owed);
+        let is_needless = !pushes || peer.record.said == Some(false);
         let place = bit(at);
         let mut absent = 0;
         for id in missing {
@@ -364,7 +358,7 @@ impl Plumtree {
                 let in_vain = by_tree && self.pushed_late(from, id, now);
                 duplicates += u32::from(!asked && !in_vain);
                 excused += u32::from(in_vain);
-                if !asked && !pushes {
+                if !asked && is_needless {
                     received.needless.items += NEEDLESS;
                     received.needless.bytes += data.len() as u64 * NEEDLESS;
                 }
@@ -613,7 +607,7 @@ impl Plumtree {
         let reads_on = (has_news || has_more(&peer.reader)).then_some(peer.next_at);
         let again = peer.again.as_ref().is_some_and(has_more);
         let again = again.then_some(now + ANNOUNCE_DELAY);
-        let served = match peer.paces.served.ready(now) {
+        let served = match peer.record.served.ready(now) {
             Admission::At(at) if !peer.serve.is_empty() => Some(at),
             _ => None,
         };
@@ -694,7 +688,7 @@ impl Plumtree {
                 return Some(Outgoing::from(Kind::Fetch(Fetch { ids })));
             }
         }
-        if !peer.serve.is_empty() && peer.paces.served.ready(now) == Admission::Now {
+        if !peer.serve.is_empty() && peer.record.served.ready(now) == Admission::Now {
             return Some(answer(peer, &self.log, pool, now));
         }
         if let Some(again) = &mut peer.again {
@@ -784,13 +778,13 @@ impl Part for Plumtree {
         self.fetches.excuse(&id, now);
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.long = None;
-            if peer.paces.moves.admits(MOVE, now) {
+            (peer.tells_link, peer.agrees_anew) = (true, true);
+            if peer.record.moves.admits(MOVE, now) {
                 self.fetches.ask_again(&id);
                 // What was fetched it was told of before its turn, which may be lost too.
                 peer.told = peer.told_from;
                 let until = peer.reader.marks();
                 peer.again = Some(Reader::new(&peer.since, None, Some(until)));
-                (peer.tells_link, peer.agrees_anew) = (true, true);
             }
         }
         Vec::new()

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::{log::BATCH_BYTES, *};
+use super::{links::CHANGES, log::BATCH_BYTES, *};
 use crate::{
     platform::test,
     propagation::wire::{Frame, MAX_IDS},
@@ -316,6 +316,29 @@ fn who_pushes_on_what_is_here_pays_for_it_and_is_told_again() {
 }
 
 #[test]
+fn who_asks_to_push_again_pays_all_the_same_for_what_is_here() {
+    let (peer, start) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, start);
+    let mut needless = 0;
+    for step in 0..1000_u32 {
+        let now = start + Duration::from_millis(10) * step;
+        if step % 50 == 0 {
+            for push in [false, true] {
+                assert_eq!(tree.on_link(peer, &Link { push }, now), None);
+            }
+        }
+        // However often it leaves and comes again, once it was told.
+        if step % 50 == 25 && step > 500 {
+            tree.disconnected(peer, now);
+            tree.connected(peer, now);
+        }
+        needless += push_known(&mut tree, peer, 1, now).bytes;
+        told_to_announce(&mut tree, peer, now);
+    }
+    assert!(needless >= 15 * 1000 * 500, "{needless}");
+}
+
+#[test]
 fn nobody_keeps_the_links_of_others_from_being_judged() {
     let change = |tree: &mut Plumtree, peer, push, now| {
         tree.on_link(peer, &Link { push }, now);
@@ -419,7 +442,7 @@ fn not_to_have_what_one_announced_costs_its_work_and_no_reputation() {
         per_second: 1,
         burst: BURST,
     };
-    tree.peers.get_mut(&peer).expect("here").paces.stale = Pace::new(few);
+    tree.peers.get_mut(&peer).expect("here").record.stale = Pace::new(few);
     let (mut absent, mut needless) = (0, 0);
     for round in 0..8 {
         let news = many(round * MAX_IDS as u64);

@@ -58,7 +58,7 @@ pub(super) struct Fetches {
     late: Option<(Instant, Instant)>,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
-    /// Whether the next that is announced is asked for after the least patience; and what is, by when.
+    /// Whether the next that is announced over a link that does not push is asked for after the least patience; and what is, by when.
     probes: bool,
     probed: VecDeque<(Instant, ShortId)>,
     /// In the order of their deadlines.
@@ -221,7 +221,7 @@ impl Fetches {
             }
             let wanted = self.wanted.entry(id).or_insert_with(|| {
                 self.waiting.push_back((now, id));
-                if std::mem::take(&mut self.probes) {
+                if !pushes && std::mem::take(&mut self.probes) {
                     self.probed.push_back((now + self.limits.patience, id));
                 }
                 Wanted {
@@ -349,7 +349,7 @@ impl Fetches {
         self.patience.at(now)
     }
 
-    /// The next item that is announced is asked for before its push has had its time, to see who is ahead of it.
+    /// The next item that is announced over a link that does not push is asked for before its push has had its time, to see who is ahead of it.
     pub(super) fn probe(&mut self) {
         self.probes = true;
     }
@@ -463,7 +463,7 @@ impl Fetches {
 
     /// From when on it is asked for what was announced first at that time.
     fn asked_from(&self, announced: Instant) -> Instant {
-        let due = announced + self.patience.at(announced);
+        let due = self.patience.over(announced);
         self.late.map_or(due, |(_, until)| due.max(until))
     }
 

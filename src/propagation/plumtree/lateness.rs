@@ -5,8 +5,8 @@
 //! are halved every [`HALF_LIFE`], so that a storm is soon forgotten.
 //!
 //! What is announced shows nobody ahead, since anybody can announce what it does not send. Who has sent an item that was fetched, before it was pushed here, is: it would have
-//! pushed it sooner by the time that the question took. Where pushes are waited for as long as they take, nothing is fetched: then, once the link has been late for half of the time, some is asked for all
-//! the same ([`PROBES`]).
+//! pushed it sooner by the time that the question took; unless it is the late peer itself, or gone. Where pushes are waited for as long as they take, nothing is fetched: then, once the link has been late for half of the time, some is asked for all
+//! the same ([`PROBES`]), of what is announced over links that do not push.
 //!
 //! Bounds: three numbers, and [`ANSWERS`] peers where it is late.
 
@@ -50,12 +50,12 @@ pub(super) enum Verdict {
     Good,
     /// It has been late for some time, and it is not known yet who is ahead of it.
     Doubted,
-    /// This one is to push instead, if it does not yet.
+    /// This one is to push instead, or does so already.
     Outrun(PeerId),
 }
 
 impl Lateness {
-    /// What this peer had sent for the asking is pushed.
+    /// What another peer had sent for the asking is pushed.
     pub(super) fn is_behind(&mut self, other: PeerId) {
         if self.since.is_some() {
             if self.ahead.len() >= ANSWERS {
@@ -65,8 +65,14 @@ impl Lateness {
         }
     }
 
-    /// Something was pushed so long after it had been announced first, or before that (0).
-    pub(super) fn pushed(&mut self, took: Duration, late_after: Duration, now: Instant) -> Verdict {
+    /// Something was pushed so long after it had been announced first, or before that (0). Who is not here any more is ahead of nobody.
+    pub(super) fn pushed(
+        &mut self,
+        took: Duration,
+        late_after: Duration,
+        is_here: impl Fn(&PeerId) -> bool,
+        now: Instant,
+    ) -> Verdict {
         self.halve(now);
         let times = took.as_micros() / late_after.as_micros().max(1);
         if times == 0 {
@@ -81,8 +87,10 @@ impl Lateness {
         }
         let since = now.saturating_duration_since(*self.since.get_or_insert(now));
         if self.late < LEAST || since < OUTRUN_FOR / 2 {
-            Verdict::Good
-        } else if self.ahead.len() < ENOUGH {
+            return Verdict::Good;
+        }
+        self.ahead.retain(is_here);
+        if self.ahead.len() < ENOUGH {
             Verdict::Doubted
         } else if since < OUTRUN_FOR {
             Verdict::Good
@@ -97,7 +105,7 @@ impl Lateness {
         self.ahead.iter().max_by_key(often).copied()
     }
 
-    #[cfg(test)]
+    /// Whether it has been, of late.
     pub(super) fn is_late(&self) -> bool {
         self.since.is_some()
     }

@@ -71,7 +71,8 @@ impl Plumtree {
         }
     }
 
-    /// A link pushes what is here, or would have. True: it had been fetched meanwhile, and need not have been.
+    /// A link pushes what is here, or would have. True: it had been fetched of another one meanwhile, and need not have been. What its own peer had sent for the
+    /// asking is no push when it comes once more.
     pub(super) fn pushed_late(&mut self, by: PeerId, id: ShortId, now: Instant) -> bool {
         let push = |(of, since)| Push {
             took: now.saturating_duration_since(since),
@@ -82,10 +83,13 @@ impl Plumtree {
             let Some(Shows::Fetch(fetched)) = &checking.shows else {
                 return false;
             };
+            if fetched.0 == by {
+                return false;
+            }
             checking.shows = Some(Shows::Push(push(**fetched)));
             return true;
         }
-        let Some(fetched) = self.rescues.pushed(&id, now) else {
+        let Some(fetched) = self.rescues.pushed(&id, by, now) else {
             return false;
         };
         self.learn(by, &push(fetched), now);
@@ -135,12 +139,19 @@ impl Plumtree {
         let Some(peer) = self.peers.get_mut(&by).filter(|peer| peer.pushes) else {
             return;
         };
+        let mut lateness = std::mem::take(&mut peer.record.lateness);
         if let Some((_, of)) = push.after.as_deref() {
-            peer.lateness.is_behind(*of);
+            lateness.is_behind(*of);
         }
-        let late_after = late_after(&self.config);
-        match peer.lateness.pushed(push.took, late_after, now) {
-            Verdict::Outrun(next) => self.replace(by, next, now),
+        let is_here = |peer: &PeerId| self.peers.contains_key(peer);
+        let verdict = lateness.pushed(push.took, late_after(&self.config), is_here, now);
+        if let Some(peer) = self.peers.get_mut(&by) {
+            peer.record.lateness = lateness;
+        }
+        match verdict {
+            Verdict::Outrun(next) => {
+                self.replace(by, next, now);
+            }
             Verdict::Doubted if self.probes.admits(1, now) => self.fetches.probe(),
             Verdict::Doubted | Verdict::Good => {}
         }
@@ -150,7 +161,7 @@ impl Plumtree {
 impl Peer {
     /// Whether it is believed that it would have pushed something.
     fn is_believed(&self, now: Instant) -> bool {
-        self.believed > 0 || self.paces.believed.ready(now) == Admission::Now
+        self.believed > 0 || self.record.believed.ready(now) == Admission::Now
     }
 
     /// It was believed once more.
@@ -158,7 +169,7 @@ impl Peer {
         if self.believed > 0 {
             self.believed -= 1;
         } else {
-            self.paces.believed.charge(A_WORD, now);
+            self.record.believed.charge(A_WORD, now);
         }
     }
 }

@@ -4,9 +4,11 @@
 //! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
 //! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
 //! ones. A node that nobody pushes to, and that pushes to nobody, takes another link as soon as somebody brings something new, which
-//! makes no cycle. Where a link is late for longer than an overload is likely to last, one that is ahead of it pushes instead (`lateness.rs`). One link is changed at a time: its effect has to show, on
+//! makes no cycle. Where a link is late for longer than an overload is likely to last, one that is ahead of it pushes instead (`lateness.rs`); and another one does
+//! where a link that should push only announces, although it was told again. One link is changed at a time: its effect has to show, on
 //! it and on the others, before they are judged. So that changes without end, of whoever's links, do not hold up all judgement for ever,
-//! that of the others waits only so often ([`EFFECTS`]).
+//! that of the others waits only so often ([`EFFECTS`]); and what a peer says of its own link
+//! takes back nothing that was held against it, but that what was counted is forgotten so often ([`ANEW`]).
 
 use std::time::Duration;
 
@@ -20,8 +22,9 @@ const JUDGED: u32 = 16;
 /// A link is pruned where one item in so many is a duplicate. Where all nodes are sources, a cycle of links brings duplicates
 /// to each of them only now and then, the seldomer the longer it is.
 const DUPLICATE_PART: u32 = 16;
-/// Fetched items of one announcer after which it is asked to push.
+/// Fetched items of one announcer after which it is asked to push; where its link should push already, if they are more than one item in so many.
 const RESCUED: u32 = 16;
+const RESCUED_PART: u32 = 16;
 /// So long at least after a link was changed nothing is counted on it, and it is not changed: the effect has to show first. As
 /// much again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -46,6 +49,13 @@ pub(super) const EFFECTS: Rate = Rate {
     burst: 16 * EFFECT,
 };
 const EFFECT: u64 = 4;
+/// How often what was counted on a link is forgotten since its peer has changed it: four times at once, as while a tree forms, and once a minute, each
+/// counting its seconds. Else who changes it time and again is never judged.
+pub(super) const ANEW: Rate = Rate {
+    per_second: 1,
+    burst: 4 * ANEW_PACE,
+};
+const ANEW_PACE: u64 = 60;
 /// How often a peer may change its link: twice as often as an honest one does ([`SETTLING`]), and what it may have saved.
 pub(super) const CHANGES: Rate = Rate {
     per_second: 4,
@@ -56,17 +66,20 @@ impl Plumtree {
     /// A peer wants its link to push, or to announce.
     pub(crate) fn on_link(&mut self, from: PeerId, link: &Link, now: Instant) -> Option<Misdeed> {
         let peer = self.peers.get_mut(&from)?;
-        if !peer.paces.changes.admits(1, now) {
+        if !peer.record.changes.admits(1, now) {
             return Some(Misdeed::TooManyMessages);
         }
-        // What either end said last may be lost: the link pushes if both say so. Where it should and does not, grafting mends that.
+        // What either end said last may be lost, or cross the other's word: the link pushes if both say so. Where it should and does not, grafting mends that.
         let agrees_anew = std::mem::take(&mut peer.agrees_anew);
         let push = link.push && (peer.pushes || !agrees_anew);
         peer.tells_link |= push != link.push;
         if peer.pushes != push {
             peer.pushes = push;
-            peer.count_anew();
-            peer.lateness = Lateness::default();
+            // How late it was, and what we have said ourselves, holds all the same.
+            if peer.record.anew.admits(ANEW_PACE, now) {
+                peer.settle(now);
+                peer.doubted = [false; 2];
+            }
             if !push {
                 self.attach(from, now);
             }
@@ -81,25 +94,40 @@ impl Plumtree {
             return;
         };
         let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
-        let enough = if peer.doubted == Some(false) {
-            STILL
-        } else {
-            JUDGED
-        };
+        let [doubted, _] = peer.doubted;
+        let enough = if doubted { STILL } else { JUDGED };
         if peer.duplicates >= enough && many {
-            self.change_if_still(id, false, now);
+            if self.is_still(id, false, now) {
+                self.change(id, false, now);
+                self.attach(id, now);
+            }
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
             peer.duplicates /= 2;
-            peer.doubted = peer.doubted.filter(|push| *push);
+            peer.rescued /= 2;
+            peer.doubted = [false; 2];
+            // Whatever we have said, it is of use.
+            peer.record.said = None;
         }
     }
 
-    /// Whoever had to send what nobody else pushed shall push.
+    /// Whoever had to send what nobody else pushed shall push; and is told so again where it should do so already, since our word may have crossed its own. Who does not
+    /// all the same gives way to another one, at random of those that tell of something new.
     pub(super) fn graft(&mut self, id: PeerId, now: Instant) {
-        let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
-        if self.peers.get(&id).is_some_and(grafts) {
-            self.change_if_still(id, true, now);
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        let many = peer.rescued * RESCUED_PART > peer.fresh + peer.rescued;
+        if peer.rescued < RESCUED || peer.pushes && !many {
+            return;
+        }
+        let in_vain = peer.pushes && peer.record.said == Some(true);
+        if !self.is_still(id, true, now) {
+            return;
+        }
+        let next = in_vain.then(|| self.with_news(id, now)).flatten();
+        if !next.is_some_and(|next| self.replace(id, next, now)) {
+            self.change(id, true, now);
         }
     }
 
@@ -117,8 +145,8 @@ impl Plumtree {
         }
     }
 
-    /// Something calls for a link to be changed: the second time it is.
-    fn change_if_still(&mut self, id: PeerId, push: bool, now: Instant) {
+    /// Something calls for a link to be changed: the second time it is to be.
+    fn is_still(&mut self, id: PeerId, push: bool, now: Instant) -> bool {
         let others = self.peers.iter().filter(|(other, _)| **other != id);
         let others = others.filter(|(_, peer)| peer.pushes).count();
         let wait = if push {
@@ -128,17 +156,15 @@ impl Plumtree {
         };
         let share = random(&mut self.random);
         let Some(peer) = self.peers.get_mut(&id) else {
-            return;
+            return false;
         };
-        if peer.doubted != Some(push) {
+        let [announces, pushes] = &mut peer.doubted;
+        let doubted = if push { pushes } else { announces };
+        let is_still = std::mem::replace(doubted, true);
+        if !is_still {
             peer.settle(now + wait.mul_f64(share));
-            peer.doubted = Some(push);
-            return;
         }
-        self.change(id, push, now);
-        if !push {
-            self.attach(id, now);
-        }
+        is_still
     }
 
     /// Where no link pushes any more, another one shall: of one that tells of what is not here, or else of the first that does.
@@ -161,15 +187,18 @@ impl Plumtree {
         }
     }
 
-    /// What a link pushes has come too late for too long: that of this peer, which has sent the same before, shall push instead. It would have sooner yet, by the time that
-    /// the questions took, and so the two do not swap again where all links are slow.
-    pub(super) fn replace(&mut self, late: PeerId, next: PeerId, now: Instant) {
-        let is_other = self.peers.get(&next).is_some_and(|peer| !peer.pushes);
-        if is_other && self.outruns.admits(OUTRUN_PACE, now) {
-            // In this order: nobody is left that no link pushes to.
-            self.change(next, true, now);
-            self.change(late, false, now);
+    /// What a link pushes has come too late for too long: that of this peer, which has sent the same before, shall push instead, if it does not so already. It would have
+    /// sooner yet, by the time that the questions took, and so the two do not swap again where all links are slow. False: that was done too often.
+    pub(super) fn replace(&mut self, late: PeerId, next: PeerId, now: Instant) -> bool {
+        if !self.outruns.admits(OUTRUN_PACE, now) {
+            return false;
         }
+        // In this order: nobody is left that no link pushes to.
+        if self.peers.get(&next).is_some_and(|peer| !peer.pushes) {
+            self.change(next, true, now);
+        }
+        self.change(late, false, now);
+        true
     }
 
     /// At random, one of those but this whose links do not push and that told of something new lately; or else of those of whom that is not noted, since they
@@ -203,8 +232,11 @@ impl Plumtree {
         };
         let share = random(&mut self.random);
         let settles_at = now + SETTLING + SETTLING.mul_f64(share);
+        if peer.pushes != push {
+            peer.record.lateness = Lateness::default();
+        }
         (peer.pushes, peer.tells_link) = (push, true);
-        peer.lateness = Lateness::default();
+        (peer.record.said, peer.doubted) = (Some(push), [false; 2]);
         peer.settle(settles_at);
         self.fetches.touch(id);
         if self.effects.admits(EFFECT, now) {

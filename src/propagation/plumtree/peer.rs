@@ -6,8 +6,10 @@ use std::{
 };
 
 use super::{
-    MISSING, STALE,
+    MISSING, MOVES, PACKED, SERVED, STALE,
     lateness::Lateness,
+    lessons::BELIEVED_ANYHOW,
+    links::{ANEW, CHANGES},
     log::{BATCH_BYTES, Batch, Log, Marks, bit, encode},
     long::{LONG, Long},
     reader::{Reader, Step},
@@ -35,6 +37,8 @@ const ATTENTION: Duration = Duration::from_secs(2);
 /// than [`QUIET`].
 const ATTENTIVE: u32 = 8;
 pub(super) const QUIET: Duration = Duration::from_secs(1);
+/// So long at most it is held against a peer that is gone that its link was late, or was to announce.
+const HELD: Duration = Duration::from_secs(60);
 
 /// A peer, and how far it has got.
 #[derive(Debug)]
@@ -73,7 +77,7 @@ pub(super) struct Peer {
     /// What it has asked for, each once.
     pub(super) serve: VecDeque<ShortId>,
     pub(super) serving: HashSet<ShortId, Keyed>,
-    pub(super) paces: Paces,
+    pub(super) record: Record,
     /// What it was asked for and has not answered; it may come another way meanwhile.
     pub(super) owed: usize,
     /// Of what it pushed lately: what was new here and what was not.
@@ -81,24 +85,27 @@ pub(super) struct Peer {
     pub(super) duplicates: u32,
     /// What had to be fetched from it.
     pub(super) rescued: u32,
-    /// How its link was to be changed by that, which is counted once more to be sure.
-    pub(super) doubted: Option<bool>,
+    /// Whether its link was to announce by that, and whether to push, which is counted once more to be sure.
+    pub(super) doubted: [bool; 2],
     /// How often it is believed yet that it would have pushed something, since it has pushed something else (`lessons.rs`).
     pub(super) believed: u32,
-    /// How late what it pushes comes, while its link pushes.
-    pub(super) lateness: Lateness,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
     pub(super) heard: u64,
 }
 
 /// What it has had and done lately, which it does not shed by leaving.
 #[derive(Debug)]
-pub(super) struct Paces {
+pub(super) struct Record {
+    /// How late what it pushes comes, while its link pushes.
+    pub(super) lateness: Lateness,
+    /// How we have said last that its link is to be, if we have: what it says itself does not change that.
+    pub(super) said: Option<bool>,
     /// Bytes that it was sent for its asking, and those that were packed for it.
     pub(super) served: Pace,
     pub(super) packed: Pace,
-    /// How often it has changed the link, and its streams.
+    /// How often it has changed the link, and what was counted was forgotten for that; and how often it has changed its streams.
     pub(super) changes: Pace,
+    pub(super) anew: Pace,
     pub(super) moves: Pace,
     /// Ids that it announced to no use.
     pub(super) stale: Pace,
@@ -106,19 +113,38 @@ pub(super) struct Paces {
     pub(super) believed: Pace,
 }
 
-impl Paces {
-    /// When all of them rest, if they do not yet.
-    pub(super) fn rest_at(&self) -> Option<Instant> {
+impl Record {
+    pub(super) fn new() -> Self {
+        Self {
+            lateness: Lateness::default(),
+            said: None,
+            served: Pace::new(SERVED),
+            packed: Pace::new(PACKED),
+            changes: Pace::new(CHANGES),
+            anew: Pace::new(ANEW),
+            moves: Pace::new(MOVES),
+            stale: Pace::new(STALE),
+            believed: Pace::new(BELIEVED_ANYHOW),
+        }
+    }
+
+    /// Until when it is kept of a peer that is gone, if there is anything in it.
+    pub(super) fn rests_at(&self, now: Instant) -> Option<Instant> {
         let Self {
+            lateness,
+            said,
             served,
             packed,
             changes,
+            anew,
             moves,
             stale,
             believed,
         } = self;
-        let paces = [served, packed, changes, moves, stale, believed].into_iter();
-        paces.filter_map(Pace::rests_at).max()
+        let paces = [served, packed, changes, anew, moves, stale, believed].into_iter();
+        let is_held = lateness.is_late() || *said == Some(false);
+        let held = is_held.then_some(now + HELD);
+        paces.filter_map(Pace::rests_at).chain(held).max()
     }
 }
 
@@ -132,7 +158,7 @@ impl Peer {
     pub(super) fn settle(&mut self, settles_at: Instant) {
         self.settles_at = self.settles_at.max(settles_at);
         self.rescues_from = self.rescues_from.max(settles_at);
-        self.count_anew();
+        (self.fresh, self.duplicates, self.rescued) = (0, 0, 0);
     }
 
     /// Another link pushes from now on, or no more: nothing is counted until then. What was counted stays, else who has its link changed
@@ -144,12 +170,6 @@ impl Peer {
         }
     }
 
-    /// What was counted says nothing any more.
-    pub(super) fn count_anew(&mut self) {
-        (self.fresh, self.duplicates, self.rescued) = (0, 0, 0);
-        self.doubted = None;
-    }
-
     /// It has announced so many ids to no use, or did not have them, where so many items in all have become known: how many of these it pays for.
     pub(super) fn stale(&mut self, ids: u64, learnt: u64, now: Instant) -> u64 {
         // Each item may be announced once, and long after it came.
@@ -157,7 +177,7 @@ impl Peer {
         let free = ids.min(learnt.saturating_sub(self.heard));
         self.heard += free;
         let rest = ids - free;
-        if self.paces.stale.admits(rest, now) {
+        if self.record.stale.admits(rest, now) {
             0
         } else {
             rest
@@ -222,15 +242,15 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     }
     let count = items.len() + missing.len();
     let served = bytes + missing.len() * MISSING;
-    peer.paces.served.charge(served as u64, now);
+    peer.record.served.charge(served as u64, now);
     if let [data] = &items[..]
         && data.len() > LONG
         && pool.is_some()
     {
         return Long::begin(data.clone(), &mut peer.long);
     }
-    let mut batch = if peer.paces.packed.ready(now) == Admission::Now {
-        peer.paces.packed.charge(bytes as u64, now);
+    let mut batch = if peer.record.packed.ready(now) == Admission::Now {
+        peer.record.packed.charge(bytes as u64, now);
         Items::packed(items)
     } else {
         Items::plain(items)

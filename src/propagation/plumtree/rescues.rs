@@ -6,8 +6,8 @@
 //! then had to be fetched, and its announcer counts as one who rescues. What a link pushes is no duplicate that speaks against it, since without the fetch
 //! it would have been the first; and it shows how long pushes take, also where it comes too late for that. Only what the chain has accepted counts.
 //!
-//! Bounds: [`MOST`] items, for [`KEPT`]. The eldest leave that were waited for long enough; where there are none, what more is fetched says nothing, and the
-//! others speak for it.
+//! Bounds: [`MOST`] items, for [`KEPT`] and as long as they are waited for. The eldest leave that were waited for long enough; where there are none, what more is
+//! fetched says nothing, and the others speak for it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -52,7 +52,8 @@ impl Rescues {
     /// A peer has sent what it was asked for and nobody had sent before; it was announced first at `since`.
     pub(super) fn fetched(&mut self, id: ShortId, from: PeerId, since: Instant, now: Instant) {
         let is_over = |(at, _): &(Instant, ShortId)| *at + KEPT < now;
-        while self.order.front().is_some_and(is_over) || self.order.len() >= MOST && self.waited > 0
+        while self.waited > 0
+            && (self.order.len() >= MOST || self.order.front().is_some_and(is_over))
         {
             self.drop_eldest();
         }
@@ -80,11 +81,17 @@ impl Rescues {
         {
             self.fetched.remove(&eldest);
         }
-        self.waited = self.waited.saturating_sub(1);
+        self.waited -= 1;
     }
 
-    /// A link that pushes brought an item. If that was fetched, it need not have been: who had sent it, and when it had been announced first.
-    pub(super) fn pushed(&mut self, id: &ShortId, now: Instant) -> Option<(PeerId, Instant)> {
+    /// A link that pushes brought an item. If that was fetched of another one, it need not have been: who had sent it, and when it had been announced first.
+    pub(super) fn pushed(
+        &mut self,
+        id: &ShortId,
+        by: PeerId,
+        now: Instant,
+    ) -> Option<(PeerId, Instant)> {
+        self.fetched.get(id).filter(|fetched| fetched.of != by)?;
         let fetched = self.fetched.remove(id)?;
         (now <= fetched.at + KEPT).then_some((fetched.of, fetched.since))
     }
@@ -120,20 +127,28 @@ mod tests {
 
     #[test]
     fn what_nobody_pushes_in_time_had_to_be_fetched_and_nothing_else() {
-        let (start, peer) = (crate::platform::now(), PeerId::random());
+        let (start, [peer, other]) = (crate::platform::now(), [(); 2].map(|()| PeerId::random()));
         let mut rescues = Rescues::new(Keyed::new(&[1; 16]));
         for number in 0..3 {
             let at = start + Duration::from_millis(number);
             rescues.fetched(id(number), peer, start, at);
         }
-        assert_eq!(rescues.pushed(&id(1), start + WAIT), Some((peer, start)));
         assert_eq!(
-            rescues.pushed(&id(1), start + WAIT),
+            rescues.pushed(&id(1), peer, start + WAIT),
+            None,
+            "it has sent it before"
+        );
+        assert_eq!(
+            rescues.pushed(&id(1), other, start + WAIT),
+            Some((peer, start))
+        );
+        assert_eq!(
+            rescues.pushed(&id(1), other, start + WAIT),
             None,
             "the second is a duplicate"
         );
         assert_eq!(
-            rescues.pushed(&id(9), start + WAIT),
+            rescues.pushed(&id(9), other, start + WAIT),
             None,
             "nobody fetched it"
         );
@@ -153,7 +168,7 @@ mod tests {
         );
         let since = Some((peer, start));
         assert_eq!(
-            rescues.pushed(&id(2), start + WAIT),
+            rescues.pushed(&id(2), other, start + WAIT),
             since,
             "too late, which shows how late"
         );
@@ -172,6 +187,19 @@ mod tests {
             assert!(rescues.order.len() <= MOST);
         }
         assert!(needed >= 2 * MOST, "{needed}");
+    }
+
+    #[test]
+    fn what_is_waited_for_longer_than_others_are_kept_counts_too() {
+        let (start, peer) = (crate::platform::now(), PeerId::random());
+        let mut rescues = Rescues::new(Keyed::new(&[1; 16]));
+        let (wait, mut needed) = (KEPT * 2, 0);
+        for number in 0..400 {
+            let now = start + KEPT / 100 * u32::try_from(number).expect("small");
+            rescues.fetched(id(number), peer, start, now);
+            needed += std::iter::from_fn(|| rescues.next_needed(wait, now)).count();
+        }
+        assert_eq!(needed, 200);
     }
 
     #[test]

@@ -315,7 +315,9 @@ fn a_push_that_comes_while_the_fetched_item_is_checked_is_late_for_whose_it_is()
         assert_eq!(comes(&mut tree, bob, number, late), 0);
         tree.accepted(Some(ann), [item(number)], late);
     }
-    assert!(!tree.peers[&ann].lateness.is_late() && tree.peers[&bob].lateness.is_late());
+    assert!(
+        !tree.peers[&ann].record.lateness.is_late() && tree.peers[&bob].record.lateness.is_late()
+    );
     assert_eq!(tree.peers[&bob].duplicates, 0);
     tree.count_rescues(late + Duration::from_secs(5));
     assert_eq!(tree.peers[&ann].rescued, 0, "they need not have been");
@@ -491,13 +493,18 @@ fn what_goes_out_counts_as_much_here_as_there() {
     assert_eq!(answer.items, 4);
 }
 
+/// The first of what only the first has in [`who_pushes`].
+const OWN: u64 = 1 << 32;
+
 /// The first of three pushes an item every so many times 10 ms, so many times 10 ms late; the others announce what is late, the last only half of
-/// that, and send it if they answer. Whose links push in the end.
+/// that. Each sends what it is asked for, if it `answers` by then. In each step there is something `else`. Whose links push in the end, or once the first one's
+/// does not any more.
 fn who_pushes(
     config: &TreeConfig,
     (every, times): (u64, u64),
     late: impl Fn(u64) -> u64,
-    answers: bool,
+    answers: impl Fn(usize, u64) -> bool,
+    mut other: impl FnMut(&mut Plumtree, [PeerId; 3], u64, Instant),
 ) -> [bool; 3] {
     let peers = [(); 3].map(|()| PeerId::random());
     let [ann, bob, cid] = peers;
@@ -515,7 +522,8 @@ fn who_pushes(
             tree.accepted(Some(from), [item(number)], now);
         }
     };
-    let ids = (0..times).map(|number| (item(number).key.short(), number));
+    let numbers = (0..times).chain(OWN..OWN + 4);
+    let ids = numbers.map(|number| (item(number).key.short(), number));
     let (numbers, mut coming, mut asked) = (ids.collect::<HashMap<_, _>>(), Vec::new(), Vec::new());
     for step in 0..times * every {
         let now = start + Duration::from_millis(10) * u32::try_from(step).expect("small");
@@ -540,31 +548,45 @@ fn who_pushes(
         for (_, number) in coming.extract_if(.., |(at, _)| *at <= step) {
             bring(&mut tree, ann, number, now);
         }
-        for peer in [bob, cid] {
+        other(&mut tree, peers, step, now);
+        for (place, peer) in peers.into_iter().enumerate() {
             let out = std::iter::from_fn(|| tree.next(peer, None, now));
             for frame in out.flat_map(frames) {
                 if let Kind::Fetch(fetch) = frame {
                     let ids = wire::ids(&fetch.ids).expect("ids");
-                    asked.extend(ids.filter(|_| answers).map(|id| (peer, numbers[&id])));
+                    let ids = ids.filter(|_| answers(place, step));
+                    asked.extend(ids.map(|id| (peer, numbers[&id])));
                 }
             }
         }
+        if !tree.peers[&ann].pushes {
+            break;
+        }
     }
-    peers.map(|peer| tree.peers[&peer].pushes)
+    peers.map(|peer| tree.peers.get(&peer).is_some_and(|peer| peer.pushes))
 }
+
+/// Nothing else happens.
+fn nothing(_: &mut Plumtree, _: [PeerId; 3], _: u64, _: Instant) {}
 
 #[test]
 fn a_link_that_is_late_more_often_than_not_swaps_with_one_that_is_ahead() {
     for (part, swaps) in [(1, false), (2, false), (3, true)] {
         let late = |number| if number % 4 < part { 24 } else { 0 };
-        let pushes = who_pushes(&TreeConfig::default(), (5, 400), late, true);
+        let pushes = who_pushes(&TreeConfig::default(), (5, 400), late, |_, _| true, nothing);
         assert_eq!(pushes, [!swaps, swaps, false], "{part}");
     }
 }
 
 #[test]
 fn who_only_announces_takes_no_links_place() {
-    let pushes = who_pushes(&TreeConfig::default(), (10, 300), |_| 30, false);
+    let pushes = who_pushes(
+        &TreeConfig::default(),
+        (10, 300),
+        |_| 30,
+        |_, _| false,
+        nothing,
+    );
     assert_eq!(pushes, [true, false, false]);
 }
 
@@ -578,7 +600,13 @@ fn a_link_that_is_late_but_now_and_then_swaps_all_the_same() {
             0
         }
     };
-    let pushes = who_pushes(&TreeConfig::votes(), (1, 6 * 970), late, true);
+    let pushes = who_pushes(
+        &TreeConfig::votes(),
+        (1, 6 * 970),
+        late,
+        |_, _| true,
+        nothing,
+    );
     assert!(!pushes[0], "{pushes:?}");
 }
 
@@ -591,8 +619,176 @@ fn a_link_that_is_very_late_with_half_swaps() {
             0
         }
     };
-    let pushes = who_pushes(&TreeConfig::votes(), (1, 3000), late, true);
+    let pushes = who_pushes(&TreeConfig::votes(), (1, 3000), late, |_, _| true, nothing);
     assert!(!pushes[0], "{pushes:?}");
+}
+
+#[test]
+fn who_says_time_and_again_how_its_link_is_to_be_swaps_once_it_is_late() {
+    let flips = |tree: &mut Plumtree, [ann, ..]: [PeerId; 3], step, now| {
+        if step == 0 {
+            // Its link pushes, and it has nothing.
+            tree.connected(PeerId::random(), now);
+        }
+        if step % 900 == 0 {
+            tree.on_link(ann, &Link { push: false }, now);
+            tree.on_link(ann, &Link { push: true }, now);
+        }
+    };
+    let config = TreeConfig::default();
+    let [ann, bob, cid] = who_pushes(&config, (10, 600), |_| 100, |_, _| true, flips);
+    assert!(!ann && (bob || cid));
+}
+
+/// Whether the link of the first ends that pushes all a second late, where nothing is asked for before, and what is by second 4 at the earliest.
+fn is_cut(other: impl FnMut(&mut Plumtree, [PeerId; 3], u64, Instant)) -> bool {
+    let answers = |place, step| place == 0 || step >= 400;
+    let config = TreeConfig::default();
+    let [ann, bob, cid] = who_pushes(&config, (10, 600), |_| 100, answers, other);
+    !ann && (bob || cid)
+}
+
+#[test]
+fn what_a_late_peer_alone_has_makes_it_not_ahead_of_itself() {
+    assert!(is_cut(|tree, [ann, ..], step, now| {
+        if step == 110 {
+            let told = announcement(OWN..OWN + 4);
+            tree.on_announce(ann, &told, |_, held| held, now);
+        }
+        if step == 450 {
+            let again = (OWN..OWN + 4).map(|number| comes(tree, ann, number, now));
+            assert_eq!(
+                again.sum::<usize>(),
+                0,
+                "it was asked for it, and sends it again"
+            );
+        }
+    }));
+}
+
+#[test]
+fn who_was_ahead_and_is_gone_or_pushes_by_now_keeps_no_late_link() {
+    assert!(is_cut(|tree, [_, bob, _], step, now| {
+        if step == 800 {
+            tree.gone(bob, now);
+        }
+    }));
+    assert!(is_cut(|tree, [_, bob, _], step, now| {
+        if step == 800 {
+            tree.on_link(bob, &Link { push: true }, now);
+        }
+    }));
+}
+
+#[test]
+fn who_should_push_and_only_announces_gives_way() {
+    let [ann, bob] = [(); 2].map(|()| PeerId::random());
+    let (start, pool) = (
+        crate::platform::now(),
+        Mempool::new(Default::default(), &[1; 16]),
+    );
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, start);
+    }
+    tree.on_link(bob, &Link { push: false }, start);
+    let ids = (0..400).map(|number| (item(number).key.short(), number));
+    let (numbers, mut asked) = (ids.collect::<HashMap<_, _>>(), Vec::new());
+    let gives_way = (0..4000_u64).any(|step| {
+        let now = start + Duration::from_millis(10) * u32::try_from(step).expect("small");
+        tree.on_time(&pool, now);
+        // The one tells of it at once, and the other when that is asked already.
+        for (peer, after) in [(ann, 0), (bob, 6)] {
+            if step >= after && (step - after) % 10 == 0 {
+                let number = (step - after) / 10;
+                let told = announcement(number..number + 1);
+                tree.on_announce(peer, &told, |_, held| held, now);
+            }
+        }
+        for (_, number) in asked.extract_if(.., |(at, _)| *at <= step) {
+            if comes(&mut tree, ann, number, now) > 0 {
+                tree.accepted(Some(ann), [item(number)], now);
+            }
+        }
+        let out = std::iter::from_fn(|| tree.next(ann, None, now));
+        for frame in out.flat_map(frames) {
+            if let Kind::Fetch(fetch) = frame {
+                let ids = wire::ids(&fetch.ids).expect("ids");
+                asked.extend(ids.map(|id| (step + 190, numbers[&id])));
+            }
+        }
+        while tree.next(bob, None, now).is_some() {}
+        tree.peers[&bob].pushes && !tree.peers[&ann].pushes
+    });
+    assert!(gives_way);
+}
+
+#[test]
+fn two_ends_whose_words_have_crossed_agree_soon() {
+    let ([ann, bob], start) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let pool = Mempool::new(Default::default(), &[1; 16]);
+    let mut trees = [bob, ann].map(|peer| {
+        let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+        tree.connected(peer, start);
+        (peer, tree)
+    });
+    let [(_, anns), (_, bobs)] = &mut trees;
+    anns.change(bob, true, start);
+    bobs.change(ann, false, start);
+    let (mut fetched, mut now) = (Vec::new(), start);
+    for step in 0..300 {
+        now += Duration::from_millis(20);
+        let [(_, anns), _] = &mut trees;
+        anns.accepted(None, [item(step)], now);
+        let said = trees.each_mut().map(|(peer, tree)| {
+            tree.on_time(&pool, now);
+            let out = std::iter::from_fn(|| tree.next(*peer, None, now));
+            out.flat_map(frames).collect::<Vec<_>>()
+        });
+        for ((peer, tree), said) in trees.iter_mut().zip(said.into_iter().rev()) {
+            for frame in said {
+                match frame {
+                    Kind::Link(link) => {
+                        assert_eq!(tree.on_link(*peer, &link, now), None);
+                    }
+                    Kind::Announce(told) => {
+                        tree.on_announce(*peer, &told, |_, held| held, now);
+                    }
+                    Kind::Fetch(fetch) => {
+                        fetched.push(step);
+                        tree.on_fetch(*peer, &fetch, now);
+                    }
+                    Kind::Items(batch) => {
+                        let keyed = |data: Bytes| (TransactionKey::of(&data), data);
+                        let items = batch.items.into_iter().map(keyed).collect();
+                        let came = tree.on_items(*peer, items, [].into_iter(), |_, held| held, now);
+                        let fresh = came.fresh.into_iter().map(|fresh| Accepted {
+                            key: fresh.key,
+                            data: fresh.data,
+                            fee: 0,
+                        });
+                        tree.accepted(Some(*peer), fresh, now);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    let [one, other] = trees.map(|(peer, tree)| tree.peers[&peer].pushes);
+    assert!(one && other);
+    assert!(!fetched.is_empty() && fetched.iter().all(|step| *step < 200));
+}
+
+#[test]
+fn how_a_link_is_is_told_however_often_its_peer_moves() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    tree.connected(peer, now);
+    for _ in 0..10 {
+        tree.moved(peer, true, now);
+        let out = tree.next(peer, None, now).expect("before all else");
+        assert_eq!(frames(out), [Kind::Link(Link { push: true })]);
+    }
 }
 
 #[test]

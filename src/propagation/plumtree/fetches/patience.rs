@@ -4,7 +4,7 @@
 //! and fetching it all beside the pushes keeps up the overload that made them late, also long after what began it has ended. So each
 //! push of what had been announced tells how long that took. Where more than one in [`FEW`] takes longer than the patience, it grows to what
 //! the next of them took: a few that somebody holds back on purpose change nothing. Half of it is gone every [`HALF_LIFE`], so that a while after a storm
-//! what is withheld is fetched as soon as before it.
+//! what is withheld is fetched as soon as before it. What has waited as long as it is now is fetched, whatever it was when that was announced ([`Patience::over`]).
 //!
 //! Bounds: the configured patience at least, [`MOST_PATIENCE`] times that at most.
 
@@ -19,6 +19,8 @@ const FEW: u32 = 16;
 const ALLOWED: u32 = 4;
 /// In so long a patience that nothing asks for any more becomes half of what it was, and what was counted counts for half.
 const HALF_LIFE: Duration = Duration::from_secs(2);
+/// So exactly is it known when something has waited long enough.
+const EXACT: Duration = Duration::from_millis(1);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -52,6 +54,21 @@ impl Patience {
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let half_lives = since.as_secs_f64() / HALF_LIFE.as_secs_f64();
         self.was.mul_f64(0.5_f64.powf(half_lives)).max(self.least)
+    }
+
+    /// When what was announced at this time has waited for as long as the patience is by then, unless that grows yet. So nothing is over the sooner for what was
+    /// announced later, nor for the patience's growing.
+    pub(super) fn over(&self, announced: Instant) -> Instant {
+        let (mut least, mut most) = (self.least, self.at(announced));
+        while most > least + EXACT {
+            let middle = (least + most) / 2;
+            if self.at(announced + middle) > middle {
+                least = middle;
+            } else {
+                most = middle;
+            }
+        }
+        announced + most
     }
 
     /// An item was pushed so long after it had been announced first, or before that.

@@ -109,7 +109,8 @@ fn what_is_pushed_late_is_waited_for_as_long() {
     fetches.on_time(start + late);
     assert!(fetches.take(ann, start + late).is_empty());
     let deadline = fetches.next_deadline().expect("it is not given up");
-    assert_eq!(deadline, start + late + late / 4);
+    let most = start + late + late / 4;
+    assert!(start + late < deadline && deadline <= most);
     fetches.on_time(deadline);
     assert_eq!(fetches.take(ann, deadline), [id(1)]);
 }
@@ -339,6 +340,58 @@ fn a_node_that_comes_late_reads_before_it_asks() {
         fetches.on_time(now);
     }
     assert_eq!(fetches.take(ann, now), [id(2)]);
+}
+
+#[test]
+fn what_is_announced_over_a_link_that_pushes_is_no_probe() {
+    let mut fetches = Fetches::new(LIMITS, Keyed::new(&[1; 16]));
+    let ([ann, bob], start) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    (0..10).for_each(|_| fetches.pushed(LIMITS.patience * 10, start));
+    fetches.probe();
+    for (number, peer, pushes) in [(0, ann, true), (1, bob, false), (2, bob, false)] {
+        let told = std::iter::once((id(number), claim(300, 1)));
+        fetches.announced((peer, 0b10, pushes), told, start);
+    }
+    let due = start + LIMITS.patience;
+    fetches.on_time(due);
+    assert!(fetches.take(ann, due).is_empty());
+    assert_eq!(fetches.take(bob, due), [id(1)]);
+}
+
+#[test]
+fn a_patience_that_grows_makes_no_node_late_and_what_waits_holds_up_nothing() {
+    let limits = Limits {
+        patience: Duration::from_millis(100),
+        ..MUCH
+    };
+    let (ann, start) = (PeerId::random(), crate::platform::now());
+    let mut fetches = Fetches::new(limits, Keyed::new(&[1; 16]));
+    (0..10).for_each(|_| fetches.pushed(limits.patience * 60, start));
+    let mut due = Vec::new();
+    for step in 0..800_u32 {
+        let now = start + Duration::from_millis(10) * step;
+        if step < 600 {
+            fetches.told(id(step.into()), ann, claim(1, 1), now);
+            let most = now + fetches.patience(now) + GRAIN;
+            due.push((id(step.into()), most));
+        }
+        // When it is about a third of what it was, somewhat more than that.
+        if step == 310 {
+            let more = fetches.patience(now);
+            (0..100).for_each(|_| fetches.pushed(more, now));
+            let more = fetches.patience(now);
+            due.iter_mut()
+                .for_each(|(_, most)| *most = (*most).max(now + more));
+        }
+        fetches.on_time(now);
+        assert!(!fetches.is_late(now), "{step}");
+        for id in fetches.take(ann, now) {
+            let (_, most) = due.iter().find(|(other, _)| *other == id).expect("told");
+            assert!(now <= *most, "{step}");
+            fetches.arrived(id, &ann, now);
+        }
+    }
+    assert!(fetches.wanted.len() < 100);
 }
 
 #[test]
