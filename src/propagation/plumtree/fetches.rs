@@ -421,8 +421,11 @@ impl Fetches {
     /// Moves on what has waited long enough; returns the peers that did not answer in time.
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<PeerId> {
         self.look_how_late(now);
+        // As `asked_from`, of many at once.
+        let (patience, is_late) = (self.patience.at(now), self.is_late(now));
         while let Some((at, id)) = self.waiting.front().copied()
-            && self.asked_from(at) <= now
+            && !is_late
+            && at + patience <= now
         {
             self.waiting.pop_front();
             self.no_longer_waits(id);
