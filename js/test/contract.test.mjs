@@ -317,7 +317,8 @@ test('every code of an error stands in the contract', async () => {
   for (const name of ['src/error.rs', 'src/storage/error.rs']) {
     find(await file(name), /=> "([a-z-]+)",/g)
   }
-  for (const name of await readdir(new URL('../../src/web', import.meta.url))) {
+  const rooms = await readdir(new URL('../../src/web', import.meta.url), { recursive: true })
+  for (const name of rooms.filter((name) => name.endsWith('.rs'))) {
     find(await file(`src/web/${name}`), /failure\(\s*"([a-z-]+)"/g)
   }
   for (const name of await readdir(new URL('../src', import.meta.url))) {

@@ -166,7 +166,7 @@ const EVENTS_ELSEWHERE = {
   'node:freeze': [LIFECYCLE],
   'node:resume': [LIFECYCLE],
   'node:wake': [LIFECYCLE],
-  lagged: ['src/web/node.rs'],
+  lagged: ['src/web/node/tests.rs'],
   'gossip:impaired': ['tests/integration/gossip.rs', 'GossipImpaired'],
   'peer:discovered': ['tests/integration/records.rs', 'PeersDiscovered'],
   'eclipse:suspected': ['src/network/task/tests.rs', 'EclipseSuspected'],

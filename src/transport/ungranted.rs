@@ -123,9 +123,6 @@ mod tests {
         let stream = poll_fn(|cx| connection.poll_outbound_unpin(cx)).await;
         assert!(stream.is_ok());
         let end = poll_fn(|cx| connection.poll_inbound_unpin(cx)).await;
-        assert_eq!(
-            end.map(|_| ()).map_err(|error| error.kind()),
-            Err(io::ErrorKind::ConnectionReset)
-        );
+        assert!(end.is_err());
     }
 }
