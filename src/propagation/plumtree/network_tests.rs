@@ -399,6 +399,13 @@ fn everybody_gets_everything_about_once() {
     assert!(ratio < 1.25, "{ratio}");
 }
 
+/// What nine others read of each item is some 1 to 2 ms of it, and so 800 a second are too much.
+const WORK: Work = Work {
+    frame: Duration::from_micros(20),
+    item: Duration::from_micros(100),
+    id: Duration::from_micros(10),
+};
+
 /// What a load was like.
 #[derive(Debug)]
 struct Load {
@@ -457,12 +464,7 @@ fn after_more_than_all_can_carry_half_of_what_they_can_is_as_light_as_before() {
 #[core::prelude::v1::test]
 fn after_more_work_than_all_can_do_a_quarter_of_it_is_as_light_as_before() {
     let mut network = Network::of_degree_6();
-    // What nine others read of each item is some 1 to 2 ms of work, and so 800 a second are too much.
-    network.work = Work {
-        frame: Duration::from_micros(20),
-        item: Duration::from_micros(100),
-        id: Duration::from_micros(10),
-    };
+    network.work = WORK;
     let (mut numbers, second) = (0, Duration::from_secs(1));
     load(&mut network, &mut numbers, 200, 3 * second);
     let rest = load(&mut network, &mut numbers, 200, second);
@@ -487,11 +489,7 @@ fn nobody_pays_where_what_was_announced_leaves_a_log_before_it_is_fetched() {
         max_log_bytes: 64 << 10,
         ..TreeConfig::default()
     });
-    network.work = Work {
-        frame: Duration::from_micros(20),
-        item: Duration::from_micros(100),
-        id: Duration::from_micros(10),
-    };
+    network.work = WORK;
     let (mut numbers, second) = (0, Duration::from_secs(1));
     load(&mut network, &mut numbers, 200, 3 * second);
     load(&mut network, &mut numbers, 1600, 4 * second);
@@ -546,11 +544,7 @@ fn who_pushes_late_is_soon_pushed_aside() {
 #[core::prelude::v1::test]
 fn votes_are_soon_as_light_again_after_more_of_them_than_all_can_check() {
     let mut network = Network::with(TreeConfig::votes());
-    network.work = Work {
-        frame: Duration::from_micros(20),
-        item: Duration::from_micros(100),
-        id: Duration::from_micros(10),
-    };
+    network.work = WORK;
     let (mut numbers, second) = (0, Duration::from_secs(1));
     load(&mut network, &mut numbers, 200, 3 * second);
     let rest = load(&mut network, &mut numbers, 200, second);
