@@ -14,6 +14,7 @@ use clap::Subcommand;
 use futures_timer::Delay;
 use humantime_serde::re::humantime;
 use selkie::{PeerId, peers::Banned};
+use serde_json::json;
 
 use crate::{
     control::{Control, Question},
@@ -137,7 +138,7 @@ pub(crate) enum AskSync {
 pub(crate) struct Whom {
     #[command(flatten)]
     node: Flags,
-    /// Print the answer as one JSON object
+    /// Print the answer as one JSON object; where it is asked again, one a line, and at Ctrl-C a last one of `type` `end`
     #[arg(long)]
     json: bool,
 }
@@ -202,7 +203,7 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
                 control = back;
                 answer.map_err(unanswered)?
             }
-            None if watch => return Ok(()),
+            None if watch => break,
             None => bail!("it was interrupted before the node answered"),
         };
         if clears {
@@ -210,10 +211,17 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
         }
         let told = words::sentences(&question, &answer);
         once(json, Tone::Plain, told, answer)?;
-        if !watch || interrupt.unless(Delay::new(WATCH)).await.is_none() {
+        if !watch {
             return Ok(());
         }
+        if interrupt.unless(Delay::new(WATCH)).await.is_none() {
+            break;
+        }
     }
+    if json {
+        once(json, Tone::Plain, "", json!({"type": "end"}))?;
+    }
+    Ok(())
 }
 
 /// How long a ban lasts, for clap.

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    output::{Tone, once, print, with_causes},
+    output::{Told, Tone, once, print, with_causes},
     settings::File,
 };
 
@@ -47,6 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 let object =
                     json!({"config": shown, "right": false, "problem": with_causes(error)});
                 once(json, Tone::Bad, "", object)?;
+                return Err(Told::of(error).into());
             }
             checked?;
             let object = json!({"config": shown, "right": true});

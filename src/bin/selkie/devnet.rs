@@ -83,7 +83,7 @@ pub(crate) struct Args {
     /// The network's name
     #[arg(long, value_name = "NAME", default_value = "selkie-dev")]
     network_id: String,
-    /// Print one JSON object per line
+    /// Print one JSON object per line; the last one has `type` `end`
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -92,6 +92,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
     let output = Output::new(args.json);
+    let outcome = network(args, &interrupt, &output).await;
+    output.concluded(outcome, &interrupt).await
+}
+
+/// Runs the network until the command is to end.
+async fn network(args: Args, interrupt: &Interrupt, output: &Output) -> anyhow::Result<()> {
     let files = if args.replay.is_empty() {
         known_files()
     } else {
@@ -135,16 +141,18 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         if let Some(node) = nodes.last().filter(|_| round.blocks > 0) {
             tokio::spawn(replay(feed, node.clone()));
         }
-        watch(&output, &nodes).await
+        watch(output, &nodes).await
     };
     let outcome = interrupt.unless(work).await;
     join_all(nodes.iter().map(P2PNetworkManager::shutdown)).await;
     outcome.unwrap_or(Ok(()))?;
+    let last = async {
+        output.room().await;
+        output.result(Tone::Faint, "the network has ended", json!({"type": "end"}))?;
+        output.finish().await
+    };
     // Who does not read misses the last lines.
-    Ok(interrupt
-        .unless_late(output.finish())
-        .await
-        .unwrap_or(Ok(()))?)
+    Ok(interrupt.unless_late(last).await.unwrap_or(Ok(()))?)
 }
 
 /// The repository's blocks, where they are at hand.

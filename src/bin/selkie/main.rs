@@ -35,9 +35,9 @@ mod table;
 mod takers;
 mod web_server;
 
-use std::{io::ErrorKind, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,6 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
     version,
     about = "A node of a blockchain's network, and what helps to run one",
     after_help = "Exit codes: 0 done, or ended by Ctrl-C where nothing else ends it; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C, a second later or more.\n\
+                  With --json the last object on stdout of a command that failed says why, in problem; its type is error, or end for replay, and for config check it is the answer.\n\
                   Without --config, selkie run and the questions to it read ~/.config/selkie/node.toml, or /etc/selkie/node.toml, if it is there. Flags go \
                   before the environment (SELKIE_CONFIG, SELKIE_KEY, SELKIE_CONTROL; selkie run --help has more), and that before the file; a flag that names a node, by \
                   its key, its socket or a configuration with either, shuts out what names another.\n\
@@ -133,15 +134,16 @@ fn without_empty(command: clap::Command) -> clap::Command {
 }
 
 fn main() -> ExitCode {
-    let parsed = Cli::from_arg_matches(&command().get_matches());
+    let arguments = command().get_matches();
+    let parsed = Cli::from_arg_matches(&arguments);
     let cli = parsed.unwrap_or_else(|error| error.exit());
     log::start(cli.log.as_ref(), cli.log_format);
     if cli.quiet {
         output::be_quiet();
     }
-    match execute(cli.command) {
+    match execute(cli.command, wants_json(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
             ExitCode::FAILURE
@@ -149,12 +151,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
+fn execute(command: Command, json: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
-        match command {
+        let outcome = match command {
             Command::Run(args) => run::run(args, interrupt::watch()?).await,
             Command::Replay(args) => replay::run(args, interrupt::watch()?).await,
             Command::Submit(args) => submit::run(args, interrupt::watch()?).await,
@@ -167,16 +169,24 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Man(args) => completions::man(&args),
             Command::Ledger(args) => ledger::run(&args),
             Command::Ask(ask) => ask::run(ask, interrupt::watch()?).await,
-        }
+        };
+        // Here, where a second Ctrl-C still ends a write that nobody reads.
+        outcome.inspect_err(|error| {
+            if json {
+                output::tell_failure(error);
+            }
+        })
     });
     runtime.shutdown_timeout(PATIENCE);
     outcome
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+/// Whether its results are for programs.
+fn wants_json(arguments: &ArgMatches) -> bool {
+    match arguments.subcommand() {
+        Some((_, of_it)) => wants_json(of_it),
+        None => matches!(arguments.try_get_one("json"), Ok(Some(true))),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What is printed: sentences for people, or one JSON object per line for programs.
 //!
 //! The objects have the names and fields of the events that the npm package gives to JavaScript,
-//! and `time` in milliseconds since 1970.
+//! and `time` in milliseconds since 1970. The last one of a command that failed says why: an object of type `error`, unless the command has an object of its own for
+//! its end. What a command prints until it is interrupted ends with one of type `end` then, or `stopped` where it is a node's events.
 //!
 //! Whoever reads stdout may stop reading, and then a write takes for ever. So a thread of its own writes, and nothing else
 //! waits for it: [`Output::say`] returns at once, and the loop that hears Ctrl-C goes on. At most [`QUEUE`] lines wait;
@@ -32,6 +33,8 @@ use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
 };
+
+use crate::interrupt::Interrupt;
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
@@ -130,6 +133,36 @@ pub(crate) fn with_causes(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// Why a command failed, where its last object on stdout says so already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Told(String);
+
+impl Told {
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        Self(with_causes(error))
+    }
+}
+
+/// The last object of a command that failed.
+fn failure(error: &anyhow::Error) -> Value {
+    json!({"type": "error", "problem": with_causes(error)})
+}
+
+/// Tells on stdout, for programs, why the command failed, unless that was told, or nobody reads any more.
+pub(crate) fn tell_failure(error: &anyhow::Error) {
+    if !error.is::<Told>() && !is_broken_pipe(error) {
+        // Stderr says the same.
+        let _ = once(true, Tone::Bad, "", failure(error));
+    }
+}
+
+/// Whether it is no more than that stdout was closed.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Tells on stderr what the user should know while the command goes on.
@@ -275,6 +308,28 @@ impl Output {
             | NetworkEvent::GossipImpaired { .. } => false,
             event => event.is_error(),
         }
+    }
+
+    /// What a command came to, when its last object has told why it failed, if it did: [`Told`] then. Who does not read misses it once the command is to end.
+    pub(crate) async fn concluded(
+        &self,
+        outcome: anyhow::Result<()>,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<()> {
+        let Err(error) = outcome else {
+            return Ok(());
+        };
+        if !self.style.json || is_broken_pipe(&error) {
+            return Err(error);
+        }
+        let last = async {
+            self.room().await;
+            self.result(Tone::Bad, "", failure(&error))?;
+            self.finish().await
+        };
+        // Stderr says the same.
+        drop(interrupt.unless_late(last).await);
+        Err(Told::of(&error).into())
     }
 
     /// Returns when another line finds room, or stdout is closed.

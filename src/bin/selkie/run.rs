@@ -32,7 +32,7 @@ use crate::{
 )]
 pub(crate) struct Args {
     // A group's heading stands over what comes behind it too.
-    /// Print one JSON object per line
+    /// Print one JSON object per line; the last one of a node that ends in order has `type` `stopped`
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -74,10 +74,20 @@ pub(crate) fn with_environment(command: clap::Command) -> clap::Command {
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
-    // From the first moment on, since it would end the process.
-    let hangups = hangups()?;
     let bar = SyncBar::new();
     let output = Output::beside(args.json, bar.bar());
+    let outcome = node(args, &interrupt, (&output, &bar)).await;
+    output.concluded(outcome, &interrupt).await
+}
+
+/// Runs a node until the command is to end.
+async fn node(
+    args: Args,
+    interrupt: &Interrupt,
+    (output, bar): (&Output, &SyncBar),
+) -> anyhow::Result<()> {
+    // From the first moment on, since it would end the process.
+    let hangups = hangups()?;
     let has_control = !args.place.no_control;
     let node = args.node.of_a_node(args.place, !args.no_config)?;
     let mut settings = node.clone().settings()?;
@@ -162,9 +172,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         }),
     )?;
     let Some(started) = interrupt.unless(node.start()).await else {
-        service::stopping();
-        node.shutdown().await;
-        return Ok(());
+        return conclude(output, events, &node, interrupt).await;
     };
     started?;
     // Its file goes with the socket when this ends.
@@ -191,7 +199,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let _reload = Serving(tokio::spawn(reload));
     let _watched = Serving(tokio::spawn(service::watched(node.clone())));
     service::ready();
-    let outcome = show((&output, &bar), events, &node, &interrupt).await;
+    let outcome = show((output, bar), events, &node, interrupt).await;
     bar.clear();
     node.shutdown().await;
     if let Some(kept) = kept {
@@ -261,6 +269,16 @@ async fn show(
             output.missed(missed)?;
         }
     }
+    conclude(output, events, node, interrupt).await
+}
+
+/// Ends the node, and prints its last events.
+async fn conclude(
+    output: &Output,
+    mut events: mpsc::Receiver<NetworkEvent>,
+    node: &P2PNetworkManager,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     service::stopping();
     node.shutdown().await;
     let last = async {
