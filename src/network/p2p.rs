@@ -172,13 +172,14 @@ impl P2PNetworkManager {
         self.ask(|reply| Command::IsFlushed { to, reply }).await
     }
 
-    /// Whether a peer is connected that items, or messages on topics, go to: one of Selkie's, or a plain libp2p peer that has joined some topic. One that has not
-    /// yet may do so at any time; [`Self::is_flushed_to`] is no for it until then.
+    /// Whether a peer is connected that items of a kind go to: one of Selkie's, or a plain libp2p peer that has joined their topic
+    /// (`/selkie/<network-id>/<kind>/1`). One that has not yet may do so at any time.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`].
-    pub async fn takes_part(&self, peer: PeerId) -> Result<bool, NetworkError> {
-        self.ask(|reply| Command::TakesPart { peer, reply }).await
+    pub async fn takes_part(&self, peer: PeerId, kind: ItemKind) -> Result<bool, NetworkError> {
+        self.ask(|reply| Command::TakesPart { peer, kind, reply })
+            .await
     }
 
     /// Looks at once whether connections live, and dials again whom it waits to dial: for a host that was asleep or has another network,

@@ -454,6 +454,7 @@ pub(crate) enum Command {
     },
     TakesPart {
         peer: PeerId,
+        kind: ItemKind,
         reply: oneshot::Sender<bool>,
     },
     Shutdown {

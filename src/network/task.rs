@@ -413,15 +413,6 @@ impl Task {
         by_lanes && nothing_else && behaviour.gossip.is_flushed(to)
     }
 
-    fn takes_part(&self, peer: &PeerId) -> bool {
-        let stage = self.shared.peers().stage(peer);
-        match stage {
-            Some(Stage::Greeted | Stage::Ready) => true,
-            Some(Stage::Plain) => self.swarm.behaviour().gossip.takes_part(peer),
-            _ => false,
-        }
-    }
-
     /// Closes every connection, so that peers see an end and not a silence.
     async fn close(&mut self) {
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
@@ -569,8 +560,8 @@ impl Task {
             Command::IsFlushed { to, reply } => {
                 let _ = reply.send(self.is_flushed(to.as_ref(), platform::now()));
             }
-            Command::TakesPart { peer, reply } => {
-                let _ = reply.send(self.takes_part(&peer));
+            Command::TakesPart { peer, kind, reply } => {
+                let _ = reply.send(self.shared.peers().takes_part(&peer, kind));
             }
             // The loop has taken it already.
             Command::Shutdown { reply } => drop(reply),

@@ -228,6 +228,15 @@ impl Table {
         });
     }
 
+    /// Whether items of a kind go to a peer: one of ours, or a plain one that takes part in their gossip.
+    pub fn takes_part(&self, id: &PeerId, kind: ItemKind) -> bool {
+        self.peers.get(id).is_some_and(|peer| match peer.stage {
+            Stage::Greeted | Stage::Ready => true,
+            Stage::Plain => peer.gossips.contains(&kind),
+            Stage::Greeting | Stage::Leaving | Stage::Ending => false,
+        })
+    }
+
     /// Whether somebody is here that has items of a kind from nowhere but gossip.
     pub fn needs_gossip(&self, kind: ItemKind) -> bool {
         let mut counts = ItemKind::ALL.into_iter().zip(self.by_gossip);

@@ -11,7 +11,13 @@ use std::{
 };
 
 use futures::StreamExt;
-use libp2p::{SwarmBuilder, identify, noise, swarm::SwarmEvent, tcp, yamux};
+use libp2p::{
+    SwarmBuilder,
+    gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode},
+    identify, noise,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
+};
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine.
@@ -175,7 +181,19 @@ impl Drop for Running {
 
 /// A libp2p peer that takes part in nothing: where it listens.
 pub fn an_idle_peer() -> String {
+    a_plain_peer(&[])
+}
+
+#[derive(NetworkBehaviour)]
+struct Plain {
+    identify: identify::Behaviour,
+    gossip: gossipsub::Behaviour,
+}
+
+/// A libp2p peer that has joined these topics and knows nothing of Selkie: where it listens.
+pub fn a_plain_peer(topics: &[&str]) -> String {
     let (sender, address) = mpsc::channel();
+    let topics: Vec<_> = topics.iter().copied().map(IdentTopic::new).collect();
     thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
@@ -188,14 +206,24 @@ pub fn an_idle_peer() -> String {
                 )
                 .expect("a transport")
                 .with_behaviour(|key| {
-                    identify::Behaviour::new(identify::Config::new(
-                        "/idle/1".to_owned(),
-                        key.public(),
-                    ))
+                    let config = gossipsub::ConfigBuilder::default()
+                        .validation_mode(ValidationMode::None)
+                        .build()
+                        .expect("right");
+                    let gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config);
+                    let config = identify::Config::new("/plain/1".to_owned(), key.public());
+                    Plain {
+                        identify: identify::Behaviour::new(config),
+                        gossip: gossip.expect("right"),
+                    }
                 })
                 .expect("a behaviour")
                 .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
                 .build();
+            for topic in &topics {
+                let joined = swarm.behaviour_mut().gossip.subscribe(topic);
+                joined.expect("joined");
+            }
             let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
             swarm.listen_on(any).expect("loopback");
             loop {

@@ -5,6 +5,7 @@ mod asking;
 mod command;
 mod endings;
 mod killed;
+mod last_words;
 mod ledger;
 mod naming;
 mod pages;

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::{
     BLOCK, BLOCK_ID, CHAIN,
-    command::{Running, a_key, an_idle_peer, command, selkie, signal, stderr, stdout},
+    command::{
+        Running, a_key, a_plain_peer, an_idle_peer, command, selkie, signal, stderr, stdout,
+    },
 };
 
 #[test]
@@ -78,11 +80,32 @@ fn a_replay_of_which_not_all_was_read_says_so_and_fails() {
     assert_eq!(end["all_read"], false);
     let why = errors.next(|line| line.contains("nobody says"));
     assert!(
-        why.contains("1 peer left before, 1 peer joined no topic and so took nothing")
+        why.contains("1 peer left before, 1 peer joined no topic of it and so took nothing")
             && why.contains(&format!("{id} is gone: ")),
         "{why}"
     );
     assert_eq!(replay.child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn who_acknowledges_nothing_was_handed_all_of_it_and_has_not_read_it() {
+    let topics = ["block", "transaction"].map(|kind| format!("/selkie/selkie-dev/{kind}/1"));
+    let plain = a_plain_peer(&topics.each_ref().map(String::as_str));
+    let folder = tempfile::tempdir().expect("a folder");
+    let chain = fs::read(CHAIN).expect("testdata is in the repository");
+    let path = folder.path().join("blk00000.dat");
+    fs::write(&path, &chain[37_586..38_530]).expect("written");
+    let path = path.to_str().expect("a path");
+    let words = ["replay", path, "--json", "--rate", "0", "--to", &plain];
+    let replayed = selkie(&words);
+    assert_eq!(replayed.status.code(), Some(0), "{}", stderr(&replayed));
+    let end = stdout(&replayed);
+    let end: Value = serde_json::from_str(end.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (&end["all_read"], &end["all_handed"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(end["blocks"], 3);
 }
 
 #[test]

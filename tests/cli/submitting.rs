@@ -16,7 +16,9 @@ use selkie::{
 };
 use serde_json::Value;
 
-use crate::command::{Running, a_key, an_idle_peer, command, finish, selkie, stderr, stdout};
+use crate::command::{
+    Running, a_key, a_plain_peer, an_idle_peer, command, finish, selkie, stderr, stdout,
+};
 
 #[test]
 fn an_item_of_each_kind_arrives_in_another_process() {
@@ -186,7 +188,9 @@ fn how_many_have_it_is_said_and_where_nobody_was() {
     let sent = selkie(&words);
     assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
     let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
-    assert_eq!((&told["read"], &told["peers"]), (&2.into(), &2.into()));
+    // Nobody acknowledges a vote.
+    assert_eq!((&told["read"], &told["handed"]), (&0.into(), &2.into()));
+    assert_eq!(told["peers"], 2);
     assert_eq!(told["unreached"].as_array().map(Vec::len), Some(1));
     assert_eq!(told["unreached"][0]["address"], silent);
     assert!(stderr(&sent).contains(silent), "{}", stderr(&sent));
@@ -244,11 +248,39 @@ fn of_what_peers_refuse_nothing_says_that_they_took_it() {
         );
         let told = selkie(&[&words[..], &["--json"], chain].concat());
         let told: Value = serde_json::from_str(&stdout(&told)).expect("JSON");
-        assert_eq!((&told["read"], &told["taken"]), (&1.into(), &Value::Null));
+        let has = if kind == "vote" { "handed" } else { "read" };
+        assert_eq!((&told[has], &told["taken"]), (&1.into(), &Value::Null));
     }
     for node in [ledger, bitcoin] {
         assert_eq!(node.end().0, Some(0));
     }
+}
+
+#[test]
+fn who_acknowledges_nothing_was_handed_it_and_has_not_read_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Running::start(&["run", "--json", "--key", &a_key(folder.path())]);
+    let address = node.address("/tcp/");
+    let plain = a_plain_peer(&["/selkie/selkie-dev/transaction/1"]);
+    let elsewhere = a_plain_peer(&["weather"]);
+    let file = folder.path().join("transaction");
+    fs::write(&file, "pay").expect("written");
+    let file = file.to_str().expect("a path");
+    let submit = ["submit", file, "--kind", "transaction"];
+    let to = ["--to", &address, "--to", &plain, "--to", &elsewhere];
+    let sent = selkie(&[&submit[..], &to, &["--json"]].concat());
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
+    assert_eq!((&told["read"], &told["handed"]), (&1.into(), &1.into()));
+    assert_eq!(told["peers"], 3);
+    let sent = selkie(&[&submit[..], &["--to", &plain]].concat());
+    let told = stdout(&sent);
+    assert!(
+        told.contains("1 of 1 peer was handed it") && !told.contains("has read it"),
+        "{told}{}",
+        stderr(&sent)
+    );
+    assert_eq!(node.end().0, Some(0));
 }
 
 #[test]
@@ -266,7 +298,7 @@ fn who_takes_nothing_is_not_waited_for() {
     let sent = selkie(&words);
     assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
     let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
-    assert_eq!((&told["read"], &told["peers"]), (&1.into(), &2.into()));
+    assert_eq!((&told["handed"], &told["peers"]), (&1.into(), &2.into()));
     // It would be 30 s.
     assert!(
         began.elapsed() < Duration::from_secs(20),

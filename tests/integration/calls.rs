@@ -103,7 +103,7 @@ fn every_call(node: &P2PNetworkManager) -> Vec<(&'static str, Call)> {
         call!(word, open(peer, "/echo/1")),
         call!(word, unhandle("/echo/1")),
         call!(word, unsubscribe_topic("chat")),
-        call!(word, takes_part(peer)),
+        call!(word, takes_part(peer, ItemKind::Vote)),
         call!(word, expect_duty(Vec::new(), zero, second)),
         call!(word, blacklist(Vec::new())),
         call!(word, ban(PeerId::random(), Some(second))),

@@ -88,11 +88,12 @@ async fn a_plain_libp2p_peer_takes_part_once_it_has_joined_a_topic() {
     let mut plain = RawPeer::plain().await;
     plain.dial(node.address());
     node.connected(plain.id).await;
-    assert!(!node.takes_part(plain.id).await.expect("it runs"));
+    let kind = ItemKind::Transaction;
+    assert!(!node.takes_part(plain.id, kind).await.expect("it runs"));
     let (topic, id) = ("/selkie/selkie-dev/transaction/1", plain.id);
     plain.subscribe(topic);
     let takes_part = async {
-        while !node.takes_part(id).await.expect("it runs") {
+        while !node.takes_part(id, kind).await.expect("it runs") {
             tokio::task::yield_now().await;
         }
     };
@@ -100,9 +101,15 @@ async fn a_plain_libp2p_peer_takes_part_once_it_has_joined_a_topic() {
     soon("its part", async { futures::join!(takes_part, heard) }).await;
     let mut other = Node::start(Config::default()).await;
     connect(&mut other, &mut node).await;
-    assert!(node.takes_part(other.id()).await.expect("it runs"));
     let nobody = selkie::PeerId::random();
-    assert!(!node.takes_part(nobody).await.expect("it runs"));
+    for (peer, kind, takes_part) in [
+        (id, ItemKind::Vote, false),
+        (other.id(), ItemKind::Vote, true),
+        (nobody, kind, false),
+    ] {
+        let told = node.takes_part(peer, kind).await.expect("it runs");
+        assert_eq!(told, takes_part, "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -6,14 +6,14 @@ use anyhow::bail;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
 use selkie::{ItemKind, Multiaddr, P2PNetworkManager};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     feed::{self, Feed, Step, Totals},
     interrupt::Interrupt,
-    output::{Output, Tone, counted, progress_target, remark},
+    output::{Output, Told, Tone, counted, progress_target, remark, with_causes},
     settings::{Chain, NodeArgs, address},
-    takers::{Partings, Takers, connected, drain, reach},
+    takers::{Drained, Partings, Takers, connected, drain, joined, reach},
 };
 
 #[derive(clap::Args)]
@@ -35,8 +35,10 @@ pub(crate) struct Args {
     repeat: bool,
     /// Print one JSON object per line
     ///
-    /// The last one has `type` `end` and says what came of it, also where it fails: how many `blocks`, `transactions` and `bytes` were sent, and `all_read`: whether
-    /// one of the peers that were there from the first item on has read all of it. Whether their chains accept it, peers do not say.
+    /// The last one has `type` `end` and says what came of it, also where it fails or is interrupted: how many `blocks`, `transactions` and `bytes` were sent;
+    /// `all_read`: whether one of the peers that were there from the first item on says that it has read all of it; `all_handed`: whether one was handed all of it that
+    /// acknowledges nothing, as plain libp2p peers; and `problem`, why it failed, or null. Where nothing was sent nobody has read it. Whether their chains accept it,
+    /// peers do not say.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -44,6 +46,28 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
+    let bar = progress_bar(&args.files);
+    let output = Output::beside(args.json, bar.clone());
+    let mut so_far = Played::default();
+    let outcome = replay(args, &interrupt, (&output, &bar), &mut so_far).await;
+    bar.finish_and_clear();
+    let last = async {
+        output.room().await;
+        let (sentence, object) = so_far.end(outcome.as_ref().err());
+        output.result(Tone::Strong, sentence, object)?;
+        anyhow::Ok(output.finish().await?)
+    };
+    interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
+    outcome.map_err(|error| Told::of(&error).into())
+}
+
+/// Feeds the files to peers; `so_far` is what has come of it, however this ends.
+async fn replay(
+    args: Args,
+    interrupt: &Interrupt,
+    shown: (&Output, &ProgressBar),
+    so_far: &mut Played,
+) -> anyhow::Result<()> {
     let settings = args.node.settings()?;
     let formats = feed::formats(&args.files)?;
     let network = &settings.config.network;
@@ -64,140 +88,196 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         patience: dials.then_some(network.connection_timeout),
     };
     let node = chain.node(settings.config, key).await?;
-    let bar = progress_bar(&feed);
-    let output = Output::beside(args.json, bar.clone());
     let work = async {
         node.start().await?;
         for address in node.listeners() {
             let sentence = format!("listening on {address}");
-            output.say(
-                Tone::Good,
-                sentence,
-                json!({"type": "listening", "address": address.to_string()}),
-            )?;
+            let object = json!({"type": "listening", "address": address.to_string()});
+            shown.0.say(Tone::Good, sentence, object)?;
         }
+        let mut partings = Partings::of(&node);
         if dials {
             for (_, error) in reach(&node, args.to).await? {
                 remark(error);
             }
+            joined(&node, &[ItemKind::Block, ItemKind::Transaction]).await?;
         }
-        let mut partings = Partings::of(&node);
-        let played = play(&feed, &node, &mut partings, (&output, &bar)).await;
-        let drained = match (&played.failed, &played.takers) {
-            (None, Some(takers)) => Some(drain(&node, takers, remark).await?),
-            _ => None,
-        };
-        anyhow::Ok((played, drained, partings.why()))
+        so_far.play(&feed, &node, &mut partings, shown).await?;
+        so_far.drain(&node, &mut partings).await
     };
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
-    let Some(outcome) = outcome else {
+    match outcome {
+        Some(outcome) => outcome,
         // A loop has no other end.
-        if feed.repeat {
-            return Ok(());
-        }
-        bail!("it was interrupted before the peers had all of it");
-    };
-    let (Played { totals, failed, .. }, drained, why) = outcome?;
-    // By one of them at least.
-    let nobody = drained.filter(|drained| drained.have == 0);
-    let last = async {
-        output.room().await;
-        conclude(&output, &totals, failed.is_none() && nobody.is_none())?;
-        anyhow::Ok(output.finish().await?)
-    };
-    interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
-    if let Some(failed) = failed {
-        return Err(failed);
+        None if feed.repeat => Ok(()),
+        None => bail!("it was interrupted before the peers had all of it"),
     }
-    if totals.refused > 0 {
-        let items = counted(totals.refused, "item");
-        bail!(
-            "{items} were refused, the first for what is said above; what is of another chain wants its name (--chain)"
-        );
-    }
-    if let Some(nobody) = nobody {
-        let helps = match nobody.late {
-            0 => "",
-            _ => "; a lower --rate helps those that check slowly",
-        };
-        bail!(
-            "nobody says to have read all of it: {}{why}{helps}",
-            nobody.why_not()
-        );
-    }
-    Ok(())
 }
 
-/// What a feed came to.
+/// What a feed has come to.
+#[derive(Default)]
 struct Played {
     totals: Totals,
     /// The peers that were there from the first item on; `None`: none was sent.
     takers: Option<Takers>,
-    /// Why it ended before the files did.
-    failed: Option<anyhow::Error>,
+    /// What these have of it, once that was asked.
+    drained: Option<Drained>,
 }
 
-/// Feeds, with a progress bar on a terminal.
-async fn play(
-    feed: &Feed,
-    node: &P2PNetworkManager,
-    partings: &mut Partings,
-    (output, bar): (&Output, &ProgressBar),
-) -> Played {
-    let mut refusals_shown = 0_u32;
-    let mut takers = None;
-    let mut so_far = Totals::default();
-    let outcome = feed.run(node, partings, |totals, step| {
-        so_far.clone_from(totals);
-        if matches!(step, Step::Sent { .. }) {
-            takers.get_or_insert_with(|| connected(node));
+impl Played {
+    /// Feeds, with a progress bar on a terminal.
+    ///
+    /// # Errors
+    /// Why it ended before the files did.
+    async fn play(
+        &mut self,
+        feed: &Feed,
+        node: &P2PNetworkManager,
+        partings: &mut Partings,
+        (output, bar): (&Output, &ProgressBar),
+    ) -> anyhow::Result<()> {
+        let mut refusals_shown = 0_u32;
+        let (so_far, takers) = (&mut self.totals, &mut self.takers);
+        let fed = feed.run(node, partings, |totals, step| {
+            so_far.clone_from(totals);
+            if matches!(step, Step::Sent { .. }) {
+                takers.get_or_insert_with(|| connected(node));
+            }
+            match step {
+                Step::Waiting(why) => bar.suspend(|| remark(format_args!("waiting: {why}"))),
+                Step::Sent {
+                    kind: ItemKind::Block,
+                    id,
+                    bytes,
+                } => {
+                    let sentence = format!("block {id} ({bytes} bytes) was sent");
+                    let object =
+                        json!({"type": "block:sent", "id": id.to_string(), "bytes": bytes});
+                    output.say(Tone::Plain, sentence, object)?;
+                }
+                // The first say what is wrong; thousands would only hide it.
+                Step::Refused(error) if refusals_shown < 5 => {
+                    refusals_shown += 1;
+                    bar.suspend(|| remark(error));
+                }
+                Step::Read(bytes) => {
+                    bar.set_position(bytes);
+                    let blocks = counted(totals.blocks, "block");
+                    bar.set_message(format!(
+                        "{blocks}, {}",
+                        counted(totals.transactions, "transaction")
+                    ));
+                }
+                Step::Sent { .. } | Step::Passed | Step::Refused(_) => {}
+            }
+            Ok(())
+        });
+        self.totals = fed.await?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Waits until the peers have all of it.
+    ///
+    /// # Errors
+    /// Not even one has, as far as is known; or the chain refuses items.
+    async fn drain(
+        &mut self,
+        node: &P2PNetworkManager,
+        partings: &mut Partings,
+    ) -> anyhow::Result<()> {
+        if let Some(takers) = &self.takers {
+            self.drained = Some(drain(node, takers, &self.kinds(), remark).await?);
         }
-        match step {
-            Step::Waiting(why) => bar.suspend(|| remark(format_args!("waiting: {why}"))),
-            Step::Sent {
-                kind: ItemKind::Block,
-                id,
-                bytes,
-            } => {
-                let sentence = format!("block {id} ({bytes} bytes) was sent");
-                let object = json!({"type": "block:sent", "id": id.to_string(), "bytes": bytes});
-                output.say(Tone::Plain, sentence, object)?;
-            }
-            // The first say what is wrong; thousands would only hide it.
-            Step::Refused(error) if refusals_shown < 5 => {
-                refusals_shown += 1;
-                bar.suspend(|| remark(error));
-            }
-            Step::Read(bytes) => {
-                bar.set_position(bytes);
-                let blocks = counted(totals.blocks, "block");
-                bar.set_message(format!(
-                    "{blocks}, {}",
-                    counted(totals.transactions, "transaction")
-                ));
-            }
-            Step::Sent { .. } | Step::Passed | Step::Refused(_) => {}
+        if self.totals.refused > 0 {
+            let items = counted(self.totals.refused, "item");
+            bail!(
+                "{items} were refused, the first for what is said above; what is of another chain wants its name (--chain)"
+            );
+        }
+        let (Some(takers), Some(drained)) = (&self.takers, &self.drained) else {
+            return Ok(());
+        };
+        if drained.is_nobodys() {
+            let helps = match drained.late {
+                0 => "",
+                _ => "; a lower --rate helps those that check slowly",
+            };
+            bail!(
+                "nobody says to have read all of it, or was handed it: {}{}{helps}",
+                drained.why_not(),
+                partings.why_these(takers)
+            );
         }
         Ok(())
-    });
-    let outcome = outcome.await;
-    bar.finish_and_clear();
-    let (totals, failed) = match outcome {
-        Ok(totals) => (totals, None),
-        Err(error) => (so_far, Some(error)),
-    };
-    Played {
-        totals,
-        takers,
-        failed,
+    }
+
+    /// Of what was sent.
+    fn kinds(&self) -> Vec<ItemKind> {
+        let sent = [
+            (ItemKind::Block, self.totals.blocks),
+            (ItemKind::Transaction, self.totals.transactions),
+        ];
+        let sent = sent.into_iter().filter(|(_, count)| *count > 0);
+        sent.map(|(kind, _)| kind).collect()
+    }
+
+    /// The last line: what came of it, and `failed`, why it ended before all was done.
+    fn end(&self, failed: Option<&anyhow::Error>) -> (String, Value) {
+        let totals = &self.totals;
+        let (blocks, transactions) = (
+            counted(totals.blocks, "block"),
+            counted(totals.transactions, "transaction"),
+        );
+        let mut sentence = format!("sent {blocks} and {transactions}, {} bytes", totals.bytes);
+        let (read, handed) = self
+            .drained
+            .as_ref()
+            .map_or((0, 0), |drained| (drained.read, drained.handed));
+        sentence.push_str(match (read, handed, &self.takers) {
+            (0, 0, None) => "",
+            (0, 0, Some(_)) => "; no peer says to have read all of it",
+            (0, ..) => "; peers were handed all of it, which they do not acknowledge",
+            _ => "",
+        });
+        for (count, what) in [
+            (totals.known, "known already"),
+            (
+                totals.delayed,
+                "sent late, as no peer read fast enough: a lower --rate helps",
+            ),
+            (totals.refused, "refused by the chain"),
+        ] {
+            if count > 0 {
+                sentence.push_str(&format!("; {count} {what}"));
+            }
+        }
+        if totals.skipped > 0 {
+            let bytes = counted(totals.skipped, "byte");
+            sentence.push_str(&format!("; {bytes} skipped that belong to no whole block"));
+        }
+        let object = json!({
+            "type": "end",
+            "blocks": totals.blocks,
+            "transactions": totals.transactions,
+            "bytes": totals.bytes,
+            "known": totals.known,
+            "delayed": totals.delayed,
+            "refused": totals.refused,
+            "skipped": totals.skipped,
+            "all_read": read > 0,
+            "all_handed": handed > 0,
+            "problem": failed.map(with_causes),
+        });
+        (sentence, object)
     }
 }
 
 /// Shown on stderr, and only where that is a terminal.
-fn progress_bar(feed: &Feed) -> ProgressBar {
+fn progress_bar(files: &[PathBuf]) -> ProgressBar {
     let size = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    let total = feed.files.iter().map(size).fold(0, u64::saturating_add);
+    let total = files.iter().map(size).fold(0, u64::saturating_add);
     let bar = ProgressBar::with_draw_target(Some(total), progress_target());
     match ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}  {msg}") {
         Ok(style) => bar.with_style(style),
@@ -205,41 +285,36 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
     }
 }
 
-fn conclude(output: &Output, totals: &Totals, all_read: bool) -> std::io::Result<()> {
-    let (blocks, transactions) = (
-        counted(totals.blocks, "block"),
-        counted(totals.transactions, "transaction"),
-    );
-    let mut sentence = format!("sent {blocks} and {transactions}, {} bytes", totals.bytes);
-    if !all_read {
-        sentence.push_str("; no peer says to have read all of it");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_sent_nobody_has_read() {
+        let played = Played::default();
+        let (sentence, object) = played.end(None);
+        assert_eq!(
+            (&object["all_read"], &object["all_handed"]),
+            (&false.into(), &false.into())
+        );
+        assert_eq!(object["problem"], Value::Null);
+        assert!(!sentence.contains("read"), "{sentence}");
     }
-    for (count, what) in [
-        (totals.known, "known already"),
-        (
-            totals.delayed,
-            "sent late, as no peer read fast enough: a lower --rate helps",
-        ),
-        (totals.refused, "refused by the chain"),
-    ] {
-        if count > 0 {
-            sentence.push_str(&format!("; {count} {what}"));
-        }
+
+    #[test]
+    fn who_acknowledges_nothing_has_not_read() {
+        let mut drained = Drained::default();
+        drained.handed = 1;
+        let played = Played {
+            takers: Some(Takers::new()),
+            drained: Some(drained),
+            ..Played::default()
+        };
+        let (sentence, object) = played.end(None);
+        assert_eq!(
+            (&object["all_read"], &object["all_handed"]),
+            (&false.into(), &true.into())
+        );
+        assert!(sentence.contains("were handed all of it"), "{sentence}");
     }
-    if totals.skipped > 0 {
-        let bytes = counted(totals.skipped, "byte");
-        sentence.push_str(&format!("; {bytes} skipped that belong to no whole block"));
-    }
-    let object = json!({
-        "type": "end",
-        "blocks": totals.blocks,
-        "transactions": totals.transactions,
-        "bytes": totals.bytes,
-        "known": totals.known,
-        "delayed": totals.delayed,
-        "refused": totals.refused,
-        "skipped": totals.skipped,
-        "all_read": all_read,
-    });
-    output.result(Tone::Strong, sentence, object)
 }

@@ -25,7 +25,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Tone, counted, once, progress_target, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{Partings, connected, drain, reach},
+    takers::{Drained, Partings, connected, drain, joined, reach},
 };
 
 #[derive(clap::Args)]
@@ -35,14 +35,15 @@ pub(crate) struct Args {
     /// What it is
     #[arg(long, value_enum)]
     kind: Kind,
-    /// Dial this multiaddr and give it the item (repeatable; one that reads it is enough)
+    /// Dial this multiaddr and give it the item (repeatable; one that takes it is enough)
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     to: Vec<Multiaddr>,
     /// Print the outcome as one JSON object
     ///
     /// It has `type` (`sent`, or `known` where the network has it already), `kind`, `bytes`, and `unreached`, a list of `address` and
-    /// `problem`. What was sent has `read`, how many of the `peers` have read it (a block: or want nothing more of it; a vote: were handed it),
-    /// and its `id`, or its `sha256` where no chain was named. Whether their chains accept it, peers do not say.
+    /// `problem`. What was sent has `read`, how many of the `peers` say that they have read it (a block: or want nothing more of it); `handed`, how many more
+    /// were handed it and acknowledge nothing (plain libp2p peers; a vote nobody acknowledges); and its `id`, or its `sha256` where no chain was named. Whether
+    /// their chains accept it, peers do not say.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -115,26 +116,33 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     node.shutdown().await;
     bar.finish_and_clear();
     let Some(outcome) = outcome else {
-        bail!("it was interrupted before a peer said to have read the {kind}");
+        bail!("it was interrupted before a peer had the {kind}, as far as is known");
     };
     let Given { sent, unreached } = outcome?;
     let mut object = json!({"kind": kind.to_string(), "bytes": bytes});
     let sentence = match sent {
-        Some(Sent { id, by, of }) => {
+        Some(Sent { id, drained, of }) => {
             object["type"] = "sent".into();
             // Where no chain was named, its peers may know it by another name than that of its bytes.
             let name = if chain.is_some() { "id" } else { "sha256" };
             object[name] = id.to_string().into();
-            object["read"] = by.into();
+            object["read"] = drained.read.into();
+            object["handed"] = drained.handed.into();
             object["peers"] = of.into();
             let peers = counted(u64::try_from(of)?, "peer");
             let read = match kind {
                 ItemKind::Block => "has it, or wants nothing more of it",
-                ItemKind::Transaction => "has read it",
-                ItemKind::Vote => "was handed it",
+                ItemKind::Transaction | ItemKind::Vote => "has read it",
             };
+            let handed = "was handed it, which is not acknowledged";
+            let told = [(drained.read, read), (drained.handed, handed)];
+            let told = told.into_iter().filter(|(by, _)| *by > 0);
+            let told: Vec<_> = told
+                .map(|(by, what)| format!("{by} of {peers} {what}"))
+                .collect();
             format!(
-                "{kind} {id} ({bytes} bytes) was sent; {by} of {peers} {read}; whether it is accepted, peers do not say"
+                "{kind} {id} ({bytes} bytes) was sent; {}; whether it is accepted, peers do not say",
+                told.join(", ")
             )
         }
         None => {
@@ -159,10 +167,10 @@ struct Given {
     unreached: Vec<(Multiaddr, NetworkError)>,
 }
 
-/// How many of the peers that were there say that they have read it.
+/// How many of the peers that were there have it.
 struct Sent {
     id: ItemId,
-    by: usize,
+    drained: Drained,
     of: usize,
 }
 
@@ -172,10 +180,10 @@ fn wrong_usage(text: &str) -> ! {
         .exit()
 }
 
-/// Connects, sends, and waits until the peers have read it.
+/// Connects, sends, and waits until the peers have it.
 ///
 /// # Errors
-/// Not even one has.
+/// Not even one has, as far as is known.
 async fn give(
     node: &P2PNetworkManager,
     to: Vec<Multiaddr>,
@@ -184,12 +192,14 @@ async fn give(
 ) -> anyhow::Result<Given> {
     node.start().await?;
     let patience = Some(node.config.network.connection_timeout);
-    let unreached = reach(node, to).await?;
     let mut partings = Partings::of(node);
+    let unreached = reach(node, to).await?;
     let waiting = |why| {
         bar.suspend(|| remark(format_args!("waiting: {why}")));
         Ok(())
     };
+    let kind = item.kind();
+    joined(node, &[kind]).await?;
     let (outcome, _) = feed::submit(node, item, patience, &mut partings, waiting).await?;
     let id = match outcome {
         Outcome::Sent(id) => id,
@@ -205,16 +215,16 @@ async fn give(
     };
     let takers = connected(node);
     let says = |sentence| bar.suspend(|| remark(sentence));
-    let drained = drain(node, &takers, says).await?;
-    let (by, of) = (drained.have, takers.len());
-    if by == 0 {
+    let drained = drain(node, &takers, &[kind], says).await?;
+    if drained.is_nobodys() {
         bail!(
-            "no peer says to have read it: {}{}; it may have arrived all the same",
+            "no peer says to have read it, or was handed it: {}{}; it may have arrived all the same",
             drained.why_not(),
-            partings.why()
+            partings.why_these(&takers)
         );
     }
-    let sent = Some(Sent { id, by, of });
+    let of = takers.len();
+    let sent = Some(Sent { id, drained, of });
     Ok(Given { sent, unreached })
 }
 

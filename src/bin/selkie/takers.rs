@@ -1,23 +1,28 @@
-//! Who gets what a command gives to a network: reaching them, waiting until they have read it, and why they left. What their chains made of it, peers do not say.
+//! Who gets what a command gives to a network: reaching them, waiting until they have it, and why they left.
+//!
+//! Selkie's peers say that they have read transactions, and that they have a block or want nothing more of it. Of votes, and of plain libp2p peers, no more
+//! is known than that the connection has taken the bytes: they were handed over. What their chains made of it, peers do not say.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::bail;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use futures_timer::Delay;
-use selkie::{Multiaddr, NetworkError, NetworkEvent, P2PNetworkManager, PeerId, mpsc};
+use selkie::{ItemKind, Multiaddr, NetworkError, NetworkEvent, P2PNetworkManager, PeerId, mpsc};
 
 use crate::output::counted;
 
-/// How often is looked whether the peers have read the last items.
+/// How often is looked whether the peers have the last items.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take over them.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After that it is said who is waited for; and a plain libp2p peer that has joined no topic by then is waited for no more: it takes nothing.
+/// After that it is said who is waited for; and a plain libp2p peer that has joined no topic of the items by then is waited for no more: it takes nothing.
 const MOMENT: Duration = Duration::from_secs(1);
+/// Of so many peers that are gone it is known why.
+const PARTINGS: usize = 16;
 
 /// Connects to the peers; one will do. Returns at which addresses none was reached, and why.
 ///
@@ -52,37 +57,47 @@ pub(crate) async fn reach(
     Ok(unreached)
 }
 
-/// Peers, and since when each is connected.
-pub(crate) type Takers = HashSet<(PeerId, Option<SystemTime>)>;
+/// A peer, and since when it is connected: another connection may have brought it other things.
+type Taker = (PeerId, Option<SystemTime>);
+
+/// Peers, and whether each is one of Selkie's.
+pub(crate) type Takers = HashMap<Taker, bool>;
 
 /// Those that are there now.
 pub(crate) fn connected(node: &P2PNetworkManager) -> Takers {
     let peers = node.get_connected_peers().into_iter();
     peers
-        .map(|peer| (peer.peer_id, peer.connected_at))
+        .map(|peer| ((peer.peer_id, peer.connected_at), peer.selkie))
         .collect()
 }
 
-/// How many peers have read the last items, and what became of the others.
+/// How many peers have the last items, and what became of the others.
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
-    /// Of votes: were handed them.
-    pub(crate) have: usize,
+    /// They say that they have read them.
+    pub(crate) read: usize,
+    /// They were handed them, and acknowledge nothing.
+    pub(crate) handed: usize,
     left: usize,
-    /// Plain libp2p peers that joined no topic.
+    /// Plain libp2p peers that joined no topic of these items.
     idle: usize,
     /// Took longer than [`PATIENCE`].
     pub(crate) late: usize,
 }
 
 impl Drained {
+    /// Whether not even one has them, as far as is known.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.read == 0 && self.handed == 0
+    }
+
     /// Why the others have not, for a person.
     pub(crate) fn why_not(&self) -> String {
         let seconds = PATIENCE.as_secs();
         let late = format!("took longer than {seconds} seconds");
         let told = [
             (self.left, "left before"),
-            (self.idle, "joined no topic and so took nothing"),
+            (self.idle, "joined no topic of it and so took nothing"),
             (self.late, late.as_str()),
         ]
         .into_iter()
@@ -95,42 +110,51 @@ impl Drained {
     }
 }
 
-/// Waits until all of these peers, who were there from the first item on, have read the last ones, which would be lost with the connections, or
-/// have taken too long. Of one that has left nobody knows what it had read by then. `waiting` is told once for whom it waits.
+/// Waits until all of these peers, who were there from the first item on, have the last ones, which were of these kinds and would be lost with the connections, or
+/// have taken too long. Of one that has left nobody knows what it had by then. `waiting` is told once for whom it waits.
 pub(crate) async fn drain(
     node: &P2PNetworkManager,
     takers: &Takers,
+    kinds: &[ItemKind],
     waiting: impl Fn(String),
 ) -> Result<Drained, NetworkError> {
     let began = Instant::now();
+    let is_acknowledged = !kinds.contains(&ItemKind::Vote);
     let (mut awaited, mut drained, mut told) = (takers.clone(), Drained::default(), false);
     loop {
-        let mut flushed = Takers::new();
-        for taker in &awaited {
-            if node.is_flushed_to(taker.0).await? {
+        let (mut flushed, mut idle) = (HashSet::new(), HashSet::new());
+        for taker in awaited.keys() {
+            if !takes_all(node, taker.0, kinds).await? {
+                idle.insert(*taker);
+            } else if node.is_flushed_to(taker.0).await? {
                 flushed.insert(*taker);
             }
         }
         // It is the same connection that was asked about.
         let here = connected(node);
-        drained.have += flushed.intersection(&here).count();
-        drained.left += awaited.difference(&here).count();
-        awaited.retain(|taker| here.contains(taker) && !flushed.contains(taker));
         let is_late = began.elapsed() >= MOMENT;
-        if is_late {
-            let idle = idle(node, &awaited).await?;
-            drained.idle += idle.len();
-            awaited.retain(|taker| !idle.contains(taker));
-        }
+        awaited.retain(|taker, is_selkie| {
+            let counter = match here.contains_key(taker) {
+                false => &mut drained.left,
+                true if flushed.contains(taker) && *is_selkie && is_acknowledged => {
+                    &mut drained.read
+                }
+                true if flushed.contains(taker) => &mut drained.handed,
+                true if is_late && idle.contains(taker) => &mut drained.idle,
+                true => return true,
+            };
+            *counter += 1;
+            false
+        });
         if awaited.is_empty() || began.elapsed() >= PATIENCE {
             drained.late = awaited.len();
             return Ok(drained);
         }
         if is_late && !std::mem::replace(&mut told, true) {
-            let peers: Vec<_> = awaited.iter().map(|(peer, _)| peer.to_string()).collect();
+            let peers: Vec<_> = awaited.keys().map(|(peer, _)| peer.to_string()).collect();
             let seconds = PATIENCE.as_secs();
             waiting(format!(
-                "waiting for {} to say that it was read, {seconds} s at most; Ctrl-C waits no longer",
+                "waiting for {} to have it all, {seconds} s at most; Ctrl-C waits no longer",
                 peers.join(", ")
             ));
         }
@@ -138,25 +162,50 @@ pub(crate) async fn drain(
     }
 }
 
-/// Those of them that are there and take nothing.
-async fn idle(node: &P2PNetworkManager, takers: &Takers) -> Result<Takers, NetworkError> {
-    let mut idle = Takers::new();
-    for taker in takers {
-        if !node.takes_part(taker.0).await? {
-            idle.insert(*taker);
+/// Plain libp2p peers say which topics they have joined only once they are connected, and get nothing of what was sent before: waits until items of these
+/// kinds go to everybody who is there, but no longer than a moment.
+pub(crate) async fn joined(
+    node: &P2PNetworkManager,
+    kinds: &[ItemKind],
+) -> Result<(), NetworkError> {
+    let began = Instant::now();
+    while began.elapsed() < MOMENT {
+        let mut all = true;
+        for (peer, _) in connected(node).keys() {
+            all &= takes_all(node, *peer, kinds).await?;
         }
+        if all {
+            break;
+        }
+        Delay::new(LOOK).await;
     }
-    // Nor does who has left meanwhile.
-    let here = connected(node);
-    idle.retain(|taker| here.contains(taker));
-    Ok(idle)
+    Ok(())
 }
 
-/// What peers have said that let this node go or did not let it in, and how connections ended.
+/// Whether items of each of these kinds go to a peer.
+async fn takes_all(
+    node: &P2PNetworkManager,
+    peer: PeerId,
+    kinds: &[ItemKind],
+) -> Result<bool, NetworkError> {
+    for kind in kinds {
+        if !node.takes_part(peer, *kind).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Why peers are gone: what those have said that let this node go or did not let it in, and how connections ended. Of the latest [`PARTINGS`] peers, and of none
+/// that has come back.
 pub(crate) struct Partings {
     events: mpsc::Receiver<NetworkEvent>,
-    last: Option<Parting>,
+    known: Known,
 }
+
+/// The latest last, each peer once.
+#[derive(Default)]
+struct Known(VecDeque<Parting>);
 
 struct Parting {
     peer: PeerId,
@@ -166,43 +215,120 @@ struct Parting {
 }
 
 impl Partings {
-    /// Those from now on.
+    /// Those from now on; so before the node reaches for peers.
     pub(crate) fn of(node: &P2PNetworkManager) -> Self {
         let parts = |event: &NetworkEvent| {
             matches!(
                 event,
-                NetworkEvent::PeerRefused { .. } | NetworkEvent::PeerDisconnected { .. }
+                NetworkEvent::PeerConnected(_)
+                    | NetworkEvent::PeerRefused { .. }
+                    | NetworkEvent::PeerDisconnected { .. }
             )
         };
         Self {
             events: node.subscribe(parts),
-            last: None,
+            known: Known::default(),
         }
     }
 
-    /// Why the last peer left, to be put behind a sentence; nothing where none did.
+    /// Why the peer that left last did, to be put behind a sentence; nothing where none did.
     pub(crate) fn why(&mut self) -> String {
+        self.why_of(|_| true)
+    }
+
+    /// The same of these peers only.
+    pub(crate) fn why_these(&mut self, takers: &Takers) -> String {
+        self.why_of(|peer| takers.keys().any(|(taker, _)| taker == peer))
+    }
+
+    fn why_of(&mut self, is_meant: impl Fn(&PeerId) -> bool) -> String {
         while let Some(Some(event)) = self.events.next().now_or_never() {
-            let (peer, reason, is_told) = match event {
-                NetworkEvent::PeerRefused {
-                    peer_id, reason, ..
-                } => (peer_id, reason, true),
-                NetworkEvent::PeerDisconnected { peer_id, reason } => (peer_id, reason, false),
-                _ => continue,
-            };
-            // The connection's end says less than who ended it.
-            let has_told = |last: &Parting| last.is_told && last.peer == peer;
-            if is_told || !self.last.as_ref().is_some_and(has_told) {
-                self.last = Some(Parting {
-                    peer,
-                    reason,
-                    is_told,
-                });
-            }
+            self.known.hear(event);
         }
-        let last = self.last.as_ref();
+        self.known.why(is_meant)
+    }
+}
+
+impl Known {
+    fn hear(&mut self, event: NetworkEvent) {
+        let (peer, reason, is_told) = match event {
+            NetworkEvent::PeerConnected(peer) => {
+                return self.0.retain(|known| known.peer != peer.peer_id);
+            }
+            NetworkEvent::PeerRefused {
+                peer_id, reason, ..
+            } => (peer_id, reason, true),
+            NetworkEvent::PeerDisconnected { peer_id, reason } => (peer_id, reason, false),
+            _ => return,
+        };
+        let before = self.0.iter().position(|known| known.peer == peer);
+        let before = before.and_then(|place| self.0.remove(place));
+        let parting = match before {
+            // The connection's end says less than who ended it.
+            Some(before) if before.is_told && !is_told => before,
+            _ => Parting {
+                peer,
+                reason,
+                is_told,
+            },
+        };
+        self.0.push_back(parting);
+        if self.0.len() > PARTINGS {
+            self.0.pop_front();
+        }
+    }
+
+    fn why(&self, is_meant: impl Fn(&PeerId) -> bool) -> String {
+        let last = self.0.iter().rev().find(|known| is_meant(&known.peer));
         last.map_or_else(String::new, |Parting { peer, reason, .. }| {
             format!("; {peer} is gone: {reason}")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use selkie::PeerInfo;
+
+    use super::*;
+
+    fn refuses(peer_id: PeerId, reason: &str) -> NetworkEvent {
+        NetworkEvent::PeerRefused {
+            peer_id,
+            address: None,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn leaves(peer_id: PeerId, reason: &str) -> NetworkEvent {
+        let reason = reason.to_owned();
+        NetworkEvent::PeerDisconnected { peer_id, reason }
+    }
+
+    #[test]
+    fn why_a_peer_is_gone_is_its_last_word_and_no_others() {
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let mut known = Known::default();
+        let any = |known: &Known| known.why(|_| true);
+        assert_eq!(any(&known), "");
+        known.hear(refuses(one, "it is full"));
+        known.hear(leaves(one, "the connection ended"));
+        assert_eq!(any(&known), format!("; {one} is gone: it is full"));
+        known.hear(leaves(other, "it was silent"));
+        assert_eq!(any(&known), format!("; {other} is gone: it was silent"));
+        let of_one = known.why(|peer| *peer == one);
+        assert_eq!(of_one, format!("; {one} is gone: it is full"));
+        // Who comes back is not gone, and goes for another reason.
+        known.hear(NetworkEvent::PeerConnected(PeerInfo::new(one)));
+        assert_eq!(known.why(|peer| *peer == one), "");
+        known.hear(leaves(one, "it reset the connection"));
+        assert_eq!(
+            any(&known),
+            format!("; {one} is gone: it reset the connection")
+        );
+        for _ in 0..2 * PARTINGS {
+            known.hear(leaves(PeerId::random(), "it ended"));
+        }
+        assert_eq!(known.0.len(), PARTINGS);
     }
 }
