@@ -5,6 +5,10 @@
 //! come. So an address is bound once without that option before it is listened on, which fails where somebody listens, whatever their options; that
 //! socket is dropped at once, and who listened first goes on undisturbed. Connections are in nobody's way: those made from that port,
 //! and those that a node which has just ended has left behind. Two that begin to listen within the same microseconds are not told apart.
+//!
+//! On Linux that is so of addresses that overlap too, `0.0.0.0` and one interface's. Other systems let a socket with `SO_REUSEADDR`, as libp2p's are, beside one
+//! whose address is another, be it that one of the two is a wildcard; the more particular one gets who comes for it. There only the very same address is for one
+//! node: without that option an address would not be free as long as connections are left of the last node that listened there.
 
 use std::{
     io,
