@@ -413,7 +413,8 @@ impl Task {
         by_lanes && nothing_else && behaviour.gossip.is_flushed(to)
     }
 
-    /// Closes every connection, so that peers see an end and not a silence.
+    /// Closes every connection, so that peers see an end and not a silence, and every listener, whose port is free then: a dial that is under way holds on to
+    /// its transport, and ends only some time after the swarm.
     async fn close(&mut self) {
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
@@ -426,6 +427,12 @@ impl Task {
                 () = patience => break,
             }
         }
+        for (listener, _) in self.configured.drain() {
+            self.swarm.remove_listener(listener);
+        }
+        // They end as they are looked at, some at the second time.
+        let end = platform::now() + CLOSING;
+        while platform::now() < end && self.swarm.next().now_or_never().is_some() {}
     }
 
     fn on_command(&mut self, command: Command) {

@@ -76,7 +76,7 @@ pub struct AddressPolicy {
     /// Learnt from near: what `learnt` let through at less than public scope.
     told: Remembered<Multiaddr>,
     /// Learnt, dialled, not answered yet: until when each is left alone.
-    tried: HashMap<Multiaddr, Instant>,
+    tried: HashMap<Multiaddr, Instant, Keyed>,
     /// The most public peer that was ever met.
     met: Option<Scope>,
     /// Where peers answered that were dialled last.
@@ -106,7 +106,7 @@ impl AddressPolicy {
             takes_names,
             vouched: remembered(),
             told: remembered(),
-            tried: HashMap::new(),
+            tried: HashMap::with_hasher(Keyed::new(seed)),
             met: None,
             answered: VecDeque::new(),
         }

@@ -135,6 +135,27 @@ async fn a_port_at_which_a_node_listens_is_for_no_other() {
 }
 
 #[tokio::test]
+async fn a_dial_that_is_under_way_at_the_end_holds_no_port() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let silent = silent.expect("loopback");
+    let at = silent.local_addr().expect("bound").port();
+    for rest in ["", "/ws"] {
+        let node = Node::start(listening(&format!("{TCP}{rest}"))).await;
+        let (port, dialler) = (port_of(&node), (*node).clone());
+        let to = format!("/ip4/127.0.0.1/tcp/{at}{rest}");
+        let to = to.parse().expect("an address");
+        let dial = tokio::spawn(async move { dialler.dial(to).await });
+        let (_link, _) = soon("the dial", silent.accept()).await.expect("it comes");
+        node.shutdown().await;
+        let again = P2PNetworkManager::new(listening(&format!("/ip4/127.0.0.1/tcp/{port}{rest}")));
+        let again = again.await.expect("the configuration is right");
+        again.start().await.expect("the port is free");
+        assert!(dial.await.expect("it ends").is_err());
+        again.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn a_node_dials_from_the_port_at_which_it_listens() {
     let mut node = Node::start(listening(TCP)).await;
     let mut peer = Node::start(listening(TCP)).await;
