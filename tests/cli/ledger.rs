@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use selkie::{
-    chain::ledger::{Address, SCHEMA, development_key},
+    chain::ledger::{Address, Genesis, SCHEMA, Transfer, development_key},
     storage::{Batch, RedbStore, Schema, Step},
 };
 
@@ -37,6 +37,72 @@ fn blocks_and_votes_of_a_ledger_come_to_who_joins_and_its_file_is_held_by_one() 
     follower.object(|line| line["kind"] == "vote");
     assert_eq!(follower.end().0, Some(0));
     assert_eq!(maker.end().0, Some(0));
+}
+
+#[test]
+fn an_account_is_watched_while_it_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (key, other) = (a_key(folder.path()), file("other.key"));
+    let ledger = ["run", "--json", "--chain", "ledger"];
+    let maker = [&ledger[..], &["--propose", "100", "--key", &key]].concat();
+    let maker = Running::start(&maker);
+    let address = maker.address("/tcp/");
+    // Who follows proves it as well.
+    let words = [&ledger[..], &["--key", &other, "--bootstrap", &address]].concat();
+    let follower = Running::start(&words);
+    follower.object(|line| line["kind"] == "vote");
+    let payer = development_key("selkie-dev", "account 0");
+    let [from, to] = [Address::of(&payer), Address::new([7; 32])];
+    let [shown_from, shown_to] = [from, to].map(|address| address.to_string());
+    let watching = [&key, &other].map(|key| {
+        let words = ["state", "watch", &shown_from, &shown_to, "--json"];
+        let watch = Running::start(&[&words[..], &["--key", key]].concat());
+        let first = watch.object(|line| line["type"] == "state");
+        let accounts = first["accounts"].as_array().expect("a list");
+        let has = |shown: &str| {
+            let account = accounts.iter().find(|account| account["key"] == shown);
+            account.expect("all at first")["balance"].clone()
+        };
+        assert_eq!(has(&shown_to), 0);
+        assert_eq!(has(&shown_from), 1_000_000_000_000_u64);
+        watch
+    });
+    let genesis = Genesis::development("selkie-dev").hash();
+    let transfer = Transfer::new(&genesis, &payer, to, 5, 1, 0).encode();
+    let path = file("transfer");
+    std::fs::write(&path, transfer).expect("written");
+    let submit = ["submit", &path, "--kind", "transaction", "--to", &address];
+    let sent = selkie(&[&submit[..], &["--chain", "ledger"]].concat());
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    for watch in watching {
+        let change = watch.object(|line| line["type"] == "state");
+        let accounts = change["accounts"].as_array().expect("a list");
+        let paid = accounts.iter().find(|account| account["key"] == shown_to);
+        assert_eq!(paid.expect("it was paid")["balance"], 5, "{change}");
+        assert!(change["height"].as_u64() > Some(0) && change["stateRoot"].is_string());
+        let (code, lines) = watch.end();
+        assert_eq!(code, Some(0));
+        assert!(lines.last().is_some_and(|line| line.contains("\"end\"")));
+    }
+    for node in [maker, follower] {
+        assert_eq!(node.end().0, Some(0));
+    }
+}
+
+#[test]
+fn who_keeps_no_ledger_has_no_state_to_watch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--key", &key]);
+    node.address("/tcp/");
+    let account = "07".repeat(32);
+    let watch = selkie(&["state", "watch", &account, "--json", "--key", &key]);
+    assert_eq!(watch.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&watch.stdout).expect("an object");
+    assert_eq!(told["type"], "error");
+    assert!(stderr(&watch).contains("state"), "{}", stderr(&watch));
+    assert_eq!(node.end().0, Some(0));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `selkie status`, `metrics`, `sync status`, `peers`, `score`, `book`, `bans`, `ban`, `unban`, `protect` and `unprotect`: asking a running node, over its control socket (`control.rs`).
+//! `selkie status`, `metrics`, `sync status`, `state watch`, `peers`, `score`, `book`, `bans`, `ban`, `unban`, `protect` and `unprotect`: asking a running node, over its control socket (`control.rs`).
 //!
 //! For people tables and sentences (`ask/words.rs`), with `--json` the node's answer as it is.
 
@@ -188,9 +188,21 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
             protected: Protected { peer, tag },
         } => (whom, Question::Unprotect { peer, tag }, false),
     };
+    asked(whom, question, watch.then_some(WATCH), interrupt).await
+}
+
+/// Asks, and prints the answer; with `pause` again and again, with so much time in between, until the command is to end.
+pub(crate) async fn asked(
+    whom: Whom,
+    question: Question,
+    pause: Option<Duration>,
+    interrupt: Interrupt,
+) -> anyhow::Result<()> {
     let json = whom.json;
     let mut control = whom.reach()?;
-    let clears = watch && !json && io::stdout().is_terminal();
+    // What is asked without a pause is told piece by piece.
+    let is_table = pause.is_some_and(|pause| !pause.is_zero());
+    let clears = is_table && !json && io::stdout().is_terminal();
     loop {
         let asking = question.clone();
         let asked = tokio::task::spawn_blocking(move || {
@@ -203,18 +215,22 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
                 control = back;
                 answer.map_err(unanswered)?
             }
-            None if watch => break,
+            None if pause.is_some() => break,
             None => bail!("it was interrupted before the node answered"),
         };
         if clears {
             print(CLEAR.to_owned())?;
         }
-        let told = words::sentences(&question, &answer);
-        once(json, Tone::Plain, told, answer)?;
-        if !watch {
-            return Ok(());
+        // Of a state that is watched, that nothing has changed.
+        let is_empty = answer["accounts"].as_array().is_some_and(Vec::is_empty);
+        if !is_empty {
+            let told = words::sentences(&question, &answer);
+            once(json, Tone::Plain, told, answer)?;
         }
-        if interrupt.unless(Delay::new(WATCH)).await.is_none() {
+        let Some(pause) = pause else {
+            return Ok(());
+        };
+        if interrupt.unless(Delay::new(pause)).await.is_none() {
             break;
         }
     }

@@ -10,19 +10,26 @@
 #[cfg_attr(unix, path = "control/socket.rs")]
 #[cfg_attr(not(unix), path = "control/elsewhere.rs")]
 mod socket;
+mod state;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use selkie::{
     P2PNetworkManager, PeerId, PeerInfo,
+    chain::ledger::Address,
     peers::{Ban, Banned, Direction, KnownPeer},
     storage::AddressBookWriter,
     sync::SyncStatus,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 pub(crate) use self::socket::{Control, HERE, Listener, may_be_at};
+use self::state::Watched;
 use crate::{output::milliseconds, settings::Chain};
 
 /// The longest question, in bytes.
@@ -42,6 +49,8 @@ pub(crate) enum Question {
     Metrics,
     /// How far its chain is.
     Sync,
+    /// What has changed of these accounts of a ledger since the last such answer on this connection; at first all.
+    State { keys: Vec<Address> },
     /// Who is connected.
     Peers,
     /// What a peer's score is, and of what it comes.
@@ -85,6 +94,8 @@ pub(crate) struct Asked {
     /// Where bans are kept.
     book: Option<AddressBookWriter>,
     since: Instant,
+    /// Of those who watch the state.
+    places: Arc<Semaphore>,
 }
 
 impl Asked {
@@ -100,6 +111,7 @@ impl Asked {
             chain,
             book,
             since,
+            places: Arc::new(Semaphore::new(state::MOST)),
         }
     }
 
@@ -111,10 +123,10 @@ impl Asked {
         }
     }
 
-    /// The line that answers a line.
-    async fn reply(&self, line: &[u8]) -> Vec<u8> {
+    /// The line that answers a line; `watched` is what who asks watches, at first nothing.
+    async fn reply(&self, line: &[u8], watched: &mut Option<Watched>) -> Vec<u8> {
         let reply = match serde_json::from_slice(line) {
-            Ok(question) => self.answer(question).await,
+            Ok(question) => self.answer(question, watched).await,
             Err(error) => Reply::Error(format!(
                 "no question that this node knows: {error}; ask as in {{\"ask\":\"peers\"}}"
             )),
@@ -124,7 +136,7 @@ impl Asked {
         line
     }
 
-    async fn answer(&self, question: Question) -> Reply {
+    async fn answer(&self, question: Question, watched: &mut Option<Watched>) -> Reply {
         Reply::Answer(match question {
             Question::Status => self.status(),
             Question::Metrics => json!({
@@ -141,6 +153,12 @@ impl Asked {
                     );
                 }
             },
+            Question::State { keys } => {
+                match Watched::answer(watched, keys, &self.node, &self.places).await {
+                    Ok(changed) => changed,
+                    Err(problem) => return Reply::Error(problem),
+                }
+            }
             Question::Peers => {
                 let peers = self.node.get_connected_peers();
                 json!({"type": "peers", "peers": peers.iter().map(peer).collect::<Vec<_>>()})
@@ -376,6 +394,12 @@ mod tests {
             ),
             (Question::Sync, json!({"ask": "sync"})),
             (Question::Peers, json!({"ask": "peers"})),
+            (
+                Question::State {
+                    keys: vec![Address::new([7; 32])],
+                },
+                json!({"ask": "state", "keys": ["07".repeat(32)]}),
+            ),
             (network, json!({"ask": "unban", "peer": "203.0.113.0/24"})),
             (ban(None), json!({"ask": "ban", "peer": peer.to_string()})),
             (
@@ -402,7 +426,7 @@ mod tests {
             b"{\"ask\":\"unban\"}\n",
             b"\xff\n",
         ] {
-            let line = asked.reply(wrong).await;
+            let line = asked.reply(wrong, &mut None).await;
             let reply: Reply = serde_json::from_slice(&line).expect("a reply");
             let Reply::Error(error) = reply else {
                 panic!("an answer to {wrong:?}")
@@ -410,10 +434,10 @@ mod tests {
             assert!(error.contains("{\"ask\":\"peers\"}"), "{error}");
         }
         let ban = json!({"ask": "ban", "peer": PeerId::random().to_string(), "seconds": 0});
-        let told = asked.reply(ban.to_string().as_bytes()).await;
+        let told = asked.reply(ban.to_string().as_bytes(), &mut None).await;
         let told: Reply = serde_json::from_slice(&told).expect("a reply");
         assert!(matches!(told, Reply::Error(error) if error.contains("no time")));
-        let status = asked.reply(b"{\"ask\":\"status\"}\n").await;
+        let status = asked.reply(b"{\"ask\":\"status\"}\n", &mut None).await;
         let reply: Reply = serde_json::from_slice(&status).expect("a reply");
         assert!(matches!(reply, Reply::Answer(answer) if answer["type"] == "status"));
     }

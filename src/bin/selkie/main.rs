@@ -1,7 +1,7 @@
 //! The `selkie` command: a node, a replay of real blocks, a small network to look at, keys and
 //! configurations.
 //!
-//! One file per subcommand: [`run`], [`replay`], [`submit`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], [`completions`] for what is made from the arguments, and [`ask`] for those that ask a running node. What they share:
+//! One file per subcommand: [`run`], [`replay`], [`submit`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], [`completions`] for what is made from the arguments, and [`ask`] for those that ask a running node, as [`state`] does too. What they share:
 //! [`control`] is how one is asked, [`place`] says which node is meant, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files, [`takers`] knows who has got them,
 //! [`reload`] reads a running node's configuration again, [`service`] tells systemd how it is, [`web_server`] serves the dashboard, [`output`] prints, [`bar`] shows how far sync is, [`log`] logs, [`interrupt`] ends in order.
 //!
@@ -101,7 +101,7 @@ enum Command {
     Config(config::Args),
     /// Make, list or look at snapshots of a ledger's state
     Snapshot(snapshot::Args),
-    /// Read a ledger's state from its file, with proofs
+    /// Read a ledger's state from its file, with proofs, or watch that of a running node
     State(state::Args),
     /// Delete what is kept of a ledger
     Ledger(ledger::Args),
@@ -164,7 +164,7 @@ fn execute(command: Command, json: bool) -> anyhow::Result<()> {
             Command::Key(args) => key::run(args),
             Command::Config(args) => config::run(args),
             Command::Snapshot(args) => snapshot::run(&args),
-            Command::State(args) => state::run(args),
+            Command::State(args) => state::run(args).await,
             Command::Completions(args) => completions::completions(&args),
             Command::Man(args) => completions::man(&args),
             Command::Ledger(args) => ledger::run(&args),

@@ -1,4 +1,6 @@
-//! `selkie state`: what an account of a ledger holds, read from the ledger's file, and what proves it.
+//! `selkie state`: what an account of a ledger holds, read from the ledger's file, and what proves it; or told by a node that runs, each time that it changes.
+
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -13,6 +15,9 @@ use selkie::{
 use serde_json::json;
 
 use crate::{
+    ask::{Whom, asked},
+    control::Question,
+    interrupt::watch,
     ledger::LedgerFile,
     output::{Tone, once},
 };
@@ -38,15 +43,38 @@ enum Command {
         #[arg(long)]
         proof: bool,
     },
+    /// Ask a running node what accounts hold, and again each time that it changes, until Ctrl-C
+    Watch {
+        #[command(flatten)]
+        whom: Whom,
+        /// The accounts' addresses, 32 at most
+        #[arg(value_name = "KEY", required = true, num_args = 1..=32)]
+        keys: Vec<Address>,
+    },
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let Command::Get {
-        file,
-        key,
-        height,
-        proof: wanted,
-    } = args.command;
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Get {
+            file,
+            key,
+            height,
+            proof,
+        } => get(&file, &key, height, proof),
+        Command::Watch { whom, keys } => {
+            let question = Question::State { keys };
+            // The answer comes with the change.
+            asked(whom, question, Some(Duration::ZERO), watch()?).await
+        }
+    }
+}
+
+fn get(
+    file: &LedgerFile,
+    key: &Address,
+    height: Option<u64>,
+    with_proof: bool,
+) -> anyhow::Result<()> {
     let ledger = file.open()?;
     let request = StateRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
@@ -57,11 +85,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let state =
         state.with_context(|| format!("the state of that height is not in {shown} (any more)"))?;
     let root = state_root(&ledger, state.height).with_context(|| shown.to_string())?;
-    let Ok(account) = ledger::verify(&root, &key, &state.value, &state.proof) else {
+    let Ok(account) = ledger::verify(&root, key, &state.value, &state.proof) else {
         bail!("{shown} is damaged: what it holds has not the state root of its header");
     };
     let (height, root) = (state.height, hex::encode(root));
-    let proof = wanted.then(|| hex::encode(&state.proof));
+    let proof = with_proof.then(|| hex::encode(&state.proof));
     let shown = proof
         .iter()
         .map(|proof| format!("\nstate root {root}\nproof {proof}"));

@@ -14,6 +14,7 @@ pub(super) fn sentences(question: &Question, answer: &Value) -> String {
         Question::Status => status(answer),
         Question::Metrics => metrics(answer),
         Question::Sync => sync(answer).join("\n"),
+        Question::State { .. } => state(answer),
         Question::Peers => peers(answer, now),
         Question::Score { .. } => score(answer, now),
         Question::Book => book(answer, now),
@@ -100,6 +101,21 @@ fn status(answer: &Value) -> String {
         lines.extend(sync(of_sync));
     }
     lines.join("\n")
+}
+
+/// What accounts have, a line each.
+fn state(answer: &Value) -> String {
+    let height = number(&answer["height"]);
+    let account = |account: &Value| {
+        format!(
+            "{}: {} coins after {} transfers, at block {height}",
+            text(&account["key"]),
+            number(&account["balance"]),
+            number(&account["nonce"]),
+        )
+    };
+    let accounts: Vec<_> = items(&answer["accounts"]).map(account).collect();
+    accounts.join("\n")
 }
 
 fn metrics(answer: &Value) -> String {

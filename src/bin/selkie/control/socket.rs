@@ -140,9 +140,9 @@ async fn answer(stream: &UnixStream, owner: u32, asked: &Asked) -> io::Result<()
         let problem = format!("user {uid} may not ask");
         return Err(io::Error::new(ErrorKind::PermissionDenied, problem));
     }
-    let mut kept = Vec::new();
+    let (mut kept, mut watched) = (Vec::new(), None);
     while let Some(line) = in_time(line(stream, &mut kept)).await? {
-        let reply = asked.reply(&line).await;
+        let reply = asked.reply(&line, &mut watched).await;
         in_time(write_all(stream, &reply)).await?;
     }
     Ok(())
