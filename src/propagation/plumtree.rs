@@ -330,7 +330,7 @@ impl Plumtree {
         for (key, data) in batch {
             if data.len() > self.config.max_item {
                 // The hello has told it the limit.
-                received.misdeed = Some(Misdeed::InvalidMessage);
+                Misdeed::InvalidMessage.note(&mut received.misdeed);
                 continue;
             }
             let id = key.short();
@@ -339,7 +339,7 @@ impl Plumtree {
             if let Some(claim) = claim
                 && u32::try_from(data.len()) != Ok(claim.size)
             {
-                received.misdeed = Some(Misdeed::FalseAnnouncement);
+                Misdeed::FalseAnnouncement.note(&mut received.misdeed);
             }
             let is_fetched = arrived.is_some_and(|arrived| arrived.asked);
             let is_here = if let Some(checking) = self.checking.get_mut(&id) {

@@ -434,6 +434,20 @@ fn announcing_to_no_use_costs_its_work() {
 }
 
 #[test]
+fn of_two_misdeeds_in_one_frame_the_dearer_one_is_paid_for() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    let large = item(1, tree.config.max_item + 1);
+    let other = item(2, 100);
+    let mut columns = Columns::default();
+    columns.push(other.key.short(), 101, 7);
+    tree.on_announce(peer, &columns.into(), |_, _| false, now);
+    let batch = [large, other].map(|item| (item.key, item.data)).to_vec();
+    let received = tree.on_items(peer, batch, [].into_iter(), |_, _| false, now);
+    assert_eq!(received.misdeed, Some(Misdeed::InvalidMessage));
+}
+
+#[test]
 fn not_to_have_what_one_announced_costs_its_work_and_no_reputation() {
     const BURST: u64 = 3 * MAX_IDS as u64;
     let (peer, mut now) = (PeerId::random(), crate::platform::now());
