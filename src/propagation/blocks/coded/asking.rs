@@ -53,8 +53,9 @@ impl Broadcast {
         let mut any = false;
         for (peer, link) in &mut self.links {
             if link.stalls_at(patience).is_some_and(|at| at <= now) {
-                link.stalls();
-                peers.stalled(peer);
+                if link.stalls() {
+                    peers.stalled(peer);
+                }
                 any = true;
             }
         }
@@ -84,10 +85,11 @@ impl Broadcast {
 
     /// The peer to ask for a chunk. `None`: all that hold it have enough to do.
     fn choose(&self, index: u8, order: u64, peers: &Peers) -> Option<PeerId> {
-        let only_slow = self.holders(index).all(|(peer, _)| peers.is_slow(peer));
+        let is_slow = |peer: &PeerId, link: &Link| link.unread || peers.is_slow(peer);
+        let only_slow = self.holders(index).all(|(peer, link)| is_slow(peer, link));
         self.holders(index)
             .filter(|(peer, link)| {
-                link.asked.len() < peers.window(peer) && only_slow == peers.is_slow(peer)
+                link.asked.len() < peers.window(peer) && only_slow == is_slow(peer, link)
             })
             .zip(1u64..)
             // Equals take turns: the order of chunks is as good as random.

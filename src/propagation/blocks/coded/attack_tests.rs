@@ -442,6 +442,28 @@ fn nobody_is_late_with_chunks_that_it_was_not_asked_for_yet() {
 }
 
 #[test]
+fn who_could_not_be_told_is_asked_for_no_less_when_it_can_be_and_others_meanwhile() {
+    let patience = CodedConfig::default().patience;
+    let block = block(4000);
+    let [alone, unread, other] = peers();
+    let mut node = node(&[alone]);
+    node.learn(alone, block.announcement(), all_of(&block));
+    node.wait(patience);
+    assert!(node.wants(&alone).len() > 1);
+    let mut node = self::node(&[unread, other]);
+    node.learn(unread, block.announcement(), all_of(&block));
+    node.receive(other, announce(block.announcement(), all_of(&block)));
+    let wanted = node.wants(&other);
+    node.wait(patience / 2);
+    for index in wanted.iter() {
+        node.receive(other, chunk(&block, index));
+    }
+    assert!(!node.wants(&other).is_empty());
+    node.wait(patience / 2);
+    assert!(node.wants(&unread).is_empty(), "it has shown nothing");
+}
+
+#[test]
 fn who_reads_nothing_holds_a_broadcast_no_longer_than_one_may_last() {
     let [alice] = peers();
     let mut node = node(&[alice]);

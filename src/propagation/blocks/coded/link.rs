@@ -32,6 +32,8 @@ pub(super) struct Link {
     /// It was told that it is asked for those, and ever for any.
     is_told_wants: bool,
     was_told_wants: bool,
+    /// It could not be told so for too long.
+    pub(super) unread: bool,
     /// It was asked for chunks, and has sent none for too long.
     pub(super) silent: bool,
     /// What it sent was lost here: it pays for no silence.
@@ -69,6 +71,7 @@ impl Link {
             moved: now,
             is_told_wants: false,
             was_told_wants: false,
+            unread: false,
             silent: false,
             excused: false,
             unasked,
@@ -143,6 +146,7 @@ impl Link {
 
     /// What it is asked for goes out: its time runs. True: it is asked for the first time.
     pub(super) fn tells_wants(&mut self, now: Instant) -> bool {
+        self.unread = false;
         if self.asked.is_empty() || self.is_told_wants {
             return false;
         }
@@ -162,10 +166,12 @@ impl Link {
         self.asked = ChunkSet::EMPTY;
     }
 
-    /// It lets us wait, and what it was asked for is taken back. It is not silent about what it was not told.
-    pub(super) fn stalls(&mut self) {
+    /// It lets us wait, and what it was asked for is taken back. It is not silent about what it was not told. Whether it was told.
+    pub(super) fn stalls(&mut self) -> bool {
         self.unask();
+        self.unread = !self.is_told_wants;
         self.silent = !self.excused && (self.silent || self.is_told_wants);
+        self.is_told_wants
     }
 
     /// A chunk of the peer is lost, and does not come again; which one it was nobody knows.
