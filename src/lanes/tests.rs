@@ -3,7 +3,7 @@
 mod express;
 mod reading;
 
-use std::{task::Waker, time::Duration};
+use std::{collections::HashSet, task::Waker, time::Duration};
 
 use libp2p::{
     core::ConnectedPoint,
@@ -40,6 +40,8 @@ struct Probe {
     /// Frames that came, in all and when a peer left.
     heard: usize,
     left_after: Vec<usize>,
+    /// What waits for limits.
+    withheld: HashSet<Class>,
     /// How long what its peers send was not read.
     unheard: Duration,
     /// By when all is to have answered, and who has not.
@@ -130,6 +132,10 @@ impl Core for Probe {
             payload: self.payload,
             ..frame
         })
+    }
+
+    fn withheld(&mut self, _: PeerId, class: Class) {
+        self.withheld.insert(class);
     }
 
     fn dropped(&mut self, _: PeerId, _: Class, _: Outgoing) {
@@ -968,6 +974,7 @@ fn a_class_at_its_limit_waits_and_holds_up_no_other() {
     let made = 2 * most - driven.lanes.core.waiting[Class::BlockRequest.place()];
     assert_eq!(made, requests, "what is next is decided when it may go");
     assert!(driven.lanes.turns.next().is_some(), "the rest follows");
+    assert!(driven.lanes.core.withheld.contains(&Class::BlockRequest));
     driven.has(Class::Block, 3);
     let (orders, _) = driven.drain();
     let blocks = classes(&orders);

@@ -166,6 +166,11 @@ impl Core for Cores {
         }
     }
 
+    /// Sync blames nobody for what it could not send.
+    fn withheld(&mut self, to: PeerId, class: Class) {
+        self.propagation.withheld(to, class);
+    }
+
     /// Sync sends nothing but what is asked for by [`Core::next`].
     fn dropped(&mut self, to: PeerId, class: Class, outgoing: Outgoing) {
         self.propagation.dropped(to, class, outgoing);

@@ -142,7 +142,9 @@ impl Blocks {
         now: Instant,
     ) -> Vec<Output> {
         self.next = None;
-        if let BlockMessage::Settled(id) = &message {
+        if let BlockMessage::Settled(id)
+        | BlockMessage::Announcement(compact::Announcement { id, .. }) = &message
+        {
             self.serving.settled(&from, id);
         }
         let actions = self.compact.receive(from, message, now);
@@ -238,6 +240,11 @@ impl Blocks {
         Some(Outgoing::one(encode(&message)))
     }
 
+    /// See [`CompactBlocks::kept_back`].
+    pub(crate) fn kept_back(&mut self, peer: &PeerId) {
+        self.compact.kept_back(peer);
+    }
+
     /// Whether there is something to ask a peer for.
     pub(crate) fn has_request(&self, peer: &PeerId) -> bool {
         self.compact.has_request(peer)
@@ -258,7 +265,11 @@ impl Blocks {
             return Some(coded_frame(&word));
         }
         match serving.next(peer, room, |id, part| compact.serve(id, part), now) {
-            Next::Piece(outgoing) => return Some(outgoing),
+            Next::Piece(outgoing) => {
+                // It reads, and what it is to be asked for goes between two frames only.
+                compact.kept_back(peer);
+                return Some(outgoing);
+            }
             Next::Half => return None,
             Next::Gone(id) => return Some(Outgoing::one(encode(&BlockMessage::NotFound(id)))),
             Next::Nothing => {}

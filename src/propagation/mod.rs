@@ -501,6 +501,12 @@ impl Core for Propagation {
         next
     }
 
+    fn withheld(&mut self, to: PeerId, class: Class) {
+        if class == Class::BlockRequest {
+            self.blocks.kept_back(&to);
+        }
+    }
+
     /// Trees send what they have when there is room, and comparisons come again: only blocks are told of once.
     fn dropped(&mut self, to: PeerId, class: Class, outgoing: Outgoing) {
         let mut frame = outgoing.bytes;

@@ -423,3 +423,32 @@ fn what_one_peer_floods_pushes_out_nothing_of_others_and_is_read_after_it() {
         }
     }
 }
+
+#[test]
+fn a_request_goes_out_by_its_class_and_nobody_pays_where_our_limits_keep_it_back() {
+    for is_withheld in [true, false] {
+        let (here, peer) = (PeerId::random(), PeerId::random());
+        let mut now = crate::platform::now();
+        let mut node = Node::new(peer, true, now);
+        let mut maker = Node::new(here, false, now);
+        let (id, block, _) = block(&[vec![1; 100].into()]);
+        let accepted = AcceptedBlock::new(id, block, TestChain);
+        maker.core.publish_block(accepted, now);
+        let told = maker.send(here, now);
+        node.receive(peer, told, now);
+        let is_due = |node: &Node, now| node.core.next_at(&peer, Class::BlockRequest, now);
+        assert_eq!(is_due(&node, now), Some(now));
+        for _ in 0..70 {
+            now += Duration::from_secs(1);
+            node.core.on_time(now);
+            if is_withheld {
+                node.core.withheld(peer, Class::BlockRequest);
+            }
+            node.act(now);
+        }
+        assert_eq!(node.misdeeds.len(), usize::from(!is_withheld));
+        assert_eq!(is_due(&node, now), None, "it is given up");
+        let request = node.core.next(peer, Class::BlockRequest, 1 << 20, now);
+        assert!(request.is_none());
+    }
+}

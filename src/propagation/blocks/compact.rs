@@ -54,6 +54,8 @@ mod network_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod serving_tests;
 #[cfg(test)]
 pub(in crate::propagation) mod test_chain;

@@ -412,3 +412,110 @@ fn what_is_wanted_goes_out_before_the_next_block_begins() {
     let next = blocks.next(&peer, 20_000, now).expect("the other block");
     assert_eq!((next.frames, next.items), (0, 1));
 }
+
+/// A peer announces a block of this number, whose header is good.
+fn announces(blocks: &mut Blocks, peer: PeerId, number: u8, now: Instant) -> Vec<Output> {
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool, &[1; 16]);
+    let (delivered, pieces) = (DeliveredBlocks::new(10, &[1; 16]), Pieces::default());
+    let (id, _, parts) = block(&[vec![number; 100].into()]);
+    let header = parts.header;
+    let told = BlockMessage::Announcement(compact::Announcement { id, header });
+    let mut rest = Vec::new();
+    for output in blocks.on_block(peer, told, now) {
+        match output {
+            Output::Ask(question) => {
+                let answer = question.ask_now(TestChain, &delivered, &pieces);
+                rest.extend(blocks.answered(answer, &pool, now));
+            }
+            other => rest.push(other),
+        }
+    }
+    rest
+}
+
+/// Blocks of these peers, all of which we dialled.
+fn blocks_of(peers: &[PeerId], now: Instant) -> (Blocks, Mempool) {
+    let config = PropagationConfig::default();
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    for peer in peers {
+        blocks.joined(*peer, true, now);
+    }
+    (blocks, Mempool::new(config.mempool, &[1; 16]))
+}
+
+#[test]
+fn who_reads_a_block_slowly_pays_for_no_request_that_stands_behind_it() {
+    for reads in [true, false] {
+        let (peer, mut now) = (PeerId::random(), crate::platform::now());
+        let (mut blocks, pool) = blocks_of(&[peer], now);
+        let transactions = vec![Bytes::from(vec![7; 60_000]); 60];
+        let (id, block, _) = block(&transactions);
+        blocks.accepted(AcceptedBlock::new(id.clone(), block, TestChain), &pool, now);
+        let form = Form::Whole;
+        blocks.on_block(peer, BlockMessage::GetBlock(GetBlock { id, form }), now);
+        blocks.next(&peer, BLOCK_ROOM, now).expect("it asked");
+        announces(&mut blocks, peer, 1, now);
+        assert!(blocks.has_request(&peer));
+        let mut blamed = 0;
+        for _ in 0..70 {
+            now += Duration::from_secs(1);
+            if reads {
+                blocks.next(&peer, 20_000, now).expect("the rest");
+            }
+            let outputs = blocks.on_time(&pool, now).into_iter();
+            blamed += outputs
+                .filter(|output| matches!(output, Output::Misdeed(..)))
+                .count();
+        }
+        assert_eq!(blamed, usize::from(!reads));
+        assert!(!blocks.has_request(&peer), "it is given up");
+    }
+}
+
+#[test]
+fn what_the_lanes_say_of_a_peer_moves_the_time_that_it_has() {
+    let (peer, start) = (PeerId::random(), crate::platform::now());
+    let (mut blocks, _) = blocks_of(&[peer], start);
+    let limits = PropagationConfig::default().blocks;
+    let fed = announces(&mut blocks, peer, 1, start);
+    assert!(matches!(fed[..], [Output::Feed(to)] if to == peer));
+    blocks.next_request(&peer, start).expect("a request");
+    assert_eq!(blocks.next_deadline(), Some(start + limits.patience));
+    let round_trip = Duration::from_millis(100);
+    blocks.measured(&peer, round_trip);
+    let patience = limits.patience + 2 * round_trip;
+    assert_eq!(blocks.next_deadline(), Some(start + patience));
+    // Some of its answer.
+    let later = start + patience / 2;
+    let coming = Coming {
+        bytes: 10_000,
+        length: 40_000,
+    };
+    blocks.comes(peer, coming, later);
+    assert_eq!(blocks.next_deadline(), Some(later + patience));
+    // That is silent from then on, and was not heard for a while.
+    let late = later + patience;
+    blocks.on_time(&Mempool::new(Default::default(), &[1; 16]), late);
+    assert_eq!(blocks.next_deadline(), Some(start + limits.give_up_after));
+    blocks.unheard(&peer, patience, late);
+    let given_up = start + limits.give_up_after + patience;
+    assert_eq!(blocks.next_deadline(), Some(given_up));
+}
+
+#[test]
+fn who_announces_a_block_is_sent_no_more_of_it() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let (mut blocks, pool) = blocks_of(&[peer], now);
+    let (id, block, parts) = block(&[vec![1; 100].into()]);
+    blocks.accepted(AcceptedBlock::new(id.clone(), block, TestChain), &pool, now);
+    let get = GetBlock {
+        id: id.clone(),
+        form: Form::Whole,
+    };
+    blocks.on_block(peer, BlockMessage::GetBlock(get), now);
+    let header = parts.header;
+    let told = BlockMessage::Announcement(compact::Announcement { id, header });
+    blocks.on_block(peer, told, now);
+    assert!(blocks.next(&peer, BLOCK_ROOM, now).is_none());
+}

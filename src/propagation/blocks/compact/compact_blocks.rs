@@ -160,6 +160,12 @@ impl CompactBlocks {
         self.downloads.next_request(peer, now)
     }
 
+    /// What a peer is to be asked for waits behind something that the peer reads meanwhile, or for this node's own limits: if it is too late in the
+    /// end, the peer does not pay for that.
+    pub fn kept_back(&mut self, peer: &PeerId) {
+        self.downloads.kept_back(peer);
+    }
+
     /// So many bytes of a long message of a peer are here, of so many.
     pub fn comes(&mut self, peer: &PeerId, coming: (usize, usize), now: Instant) -> Vec<Action> {
         let mut out = Actions::default();
@@ -197,17 +203,14 @@ impl CompactBlocks {
             }
             BlockMessage::Compact(compact) => {
                 let kinds = [Awaited::Compact];
-                let asked = self
-                    .downloads
-                    .peers
-                    .take_awaited(&peer, compact.id(), &kinds);
+                let asked = self.downloads.answers(&peer, compact.id(), &kinds, now);
                 if self.is_news(peer, compact.id(), asked, &mut out) {
                     self.downloads.compact(peer, compact, asked, now, &mut out);
                 }
             }
             BlockMessage::Whole(whole) => {
                 let kinds = [Awaited::Whole, Awaited::Compact, Awaited::Missing];
-                let asked = self.downloads.peers.take_awaited(&peer, &whole.id, &kinds);
+                let asked = self.downloads.answers(&peer, &whole.id, &kinds, now);
                 if self.is_news(peer, &whole.id, asked, &mut out) {
                     self.downloads.whole(peer, whole, asked, now, &mut out);
                 }
@@ -395,7 +398,10 @@ impl CompactBlocks {
     /// A peer has a block, or wants nothing more of it.
     pub fn settled(&mut self, peer: PeerId, id: &ItemId) {
         if let Some(kept) = self.recent.get(id) {
-            kept.deal(peer, |dealings| dealings.settled = true);
+            kept.deal(peer, |dealings| {
+                (dealings.settled, dealings.knows) = (true, true);
+                dealings.owed = false;
+            });
         }
     }
 

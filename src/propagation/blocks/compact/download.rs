@@ -40,12 +40,23 @@ pub(super) struct Source {
     pub(super) announced: Option<Counts>,
     /// Whether the compact form was asked for, or is no use; if so the whole block is next.
     pub(super) compact_is_spent: bool,
-    /// When it came into this state, and how its answer comes if that is to be asked.
+    /// When it came into this state, or what it is asked for went out, and how its answer comes.
     pub(super) since: Instant,
     pub(super) pace: Pace,
-    /// Where it was asked and that has gone out: how many requests had before, to anybody. Its time runs from then on.
-    pub(super) turn: Option<u64>,
     pub(super) state: State,
+    /// Where it is asked.
+    pub(super) request: Request,
+}
+
+/// How far a request to a peer has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// It has not gone out, since the peer reads nothing.
+    Unread,
+    /// It has not gone out: it waits behind what the peer reads meanwhile, or for this node's own limits.
+    Behind,
+    /// It went out, after so many others to this peer. Its time runs from then on.
+    Sent(u64),
 }
 
 /// Where things stand with a source.
@@ -73,7 +84,7 @@ pub(super) enum State {
 impl Source {
     /// Comes into another state, out of the one that is returned. Whose frame was lost here is excused on: what it is asked next comes behind the rest of that.
     pub(super) fn enter(&mut self, state: State, now: Instant) -> State {
-        self.turn = None;
+        self.request = Request::Unread;
         self.begins(now);
         std::mem::replace(&mut self.state, state)
     }
@@ -83,6 +94,13 @@ impl Source {
         let is_excused = self.pace.is_excused;
         (self.since, self.pace) = (now, Pace::new(now));
         self.pace.is_excused = is_excused;
+    }
+
+    /// What it is to be asked for is kept back by other than its not reading. What room there was before it fell silent says nothing of that.
+    pub(super) fn is_kept_back(&mut self) {
+        if self.is_to_be_asked() && self.pace.manner == Manner::Silent {
+            self.request = Request::Behind;
+        }
     }
 
     /// What it sends was not read here for so long: it has as much more time.
@@ -99,7 +117,7 @@ impl Source {
             return self.since + give_up_after;
         }
         let most = self.since + give_up_after * MOST_TIMES;
-        if self.turn.is_none() || self.pace.is_moving() {
+        if self.is_to_be_asked() || self.pace.is_moving() {
             return most;
         }
         most.min(self.pace.counted.unwrap_or(self.since) + give_up_after)
@@ -124,7 +142,21 @@ impl Source {
 
     /// Whether it is to be asked for something that has not gone out.
     pub(super) fn is_to_be_asked(&self) -> bool {
-        self.is_asked() && self.turn.is_none()
+        self.is_asked() && self.turn().is_none()
+    }
+
+    /// Where it was asked and that has gone out: after how many others.
+    pub(super) fn turn(&self) -> Option<u64> {
+        match self.request {
+            Request::Sent(turn) => Some(turn),
+            Request::Unread | Request::Behind => None,
+        }
+    }
+
+    /// Whether it answers, may well do so soon, or what it sent is looked at.
+    fn is_at_work(&self) -> bool {
+        let is_waited_for = self.turn().is_some() && self.pace.manner != Manner::Silent;
+        !self.is_idle() && (!self.is_asked() || is_waited_for)
     }
 
     /// Bytes of payload that are held for it.
@@ -155,17 +187,24 @@ impl Download {
         self.sources.iter().any(|source| source.peer == *peer)
     }
 
+    /// A source that is to be asked for something that has not gone out.
+    pub(super) fn to_be_asked(&self, peer: &PeerId) -> Option<&Source> {
+        let mut sources = self.sources.iter();
+        sources.find(|source| source.peer == *peer && source.is_to_be_asked())
+    }
+
     pub(super) fn remove(&mut self, peer: &PeerId) {
         self.sources.retain(|source| source.peer != *peer);
     }
 
-    /// Adds a source. Where there are `max_sources`, an outbound one takes the place of the last inbound one that is not
-    /// at work; any other is not added.
+    /// Adds a source. Where there are `max_sources`, an outbound one takes the place of the last inbound one that was not asked, or else that
+    /// could not be, or is silent; any other is not added.
     pub(super) fn add(&mut self, source: Source, max_sources: usize) -> bool {
         if self.sources.len() >= max_sources {
-            let idle = |it: &Source| it.is_idle() && !it.outbound;
-            let spare = self.sources.iter().rposition(idle);
-            let Some(spare) = spare.filter(|_| source.outbound) else {
+            let places = self.sources.iter().enumerate();
+            let spare = places.filter(|(_, it)| !it.outbound && !it.is_at_work());
+            let spare = spare.max_by_key(|(at, it)| (it.is_idle(), it.is_to_be_asked(), *at));
+            let Some((spare, _)) = spare.filter(|_| source.outbound) else {
                 return false;
             };
             self.sources.remove(spare);

@@ -4,9 +4,10 @@
 //! up to `max_parallel` others are asked at once, and so on, so that who tells of blocks and sends none holds nobody up; who answers slowly and will be done in
 //! time is left alone (`pace.rs`). Who has sent nothing for `give_up_after` is dropped and pays, and who had let us wait is asked after others.
 //!
-//! Its time runs from when the request goes out ([`Downloads::next_request`]), which may stand behind a block that the peer is being sent. And a peer's time is one:
-//! it answers in the order in which it was asked, so while an answer comes, what it was asked for after that is not given up, and has not begun to wait when the answer is here. An
-//! answer that lasts too long takes the rest with it, so who lets drip gains nothing by what it was asked besides.
+//! Its time runs from when the request goes out ([`Downloads::next_request`]), which may stand behind a block that the peer is being sent: a request is unread, or
+//! kept back by us, or sent ([`super::download::Request`]), and then answered or given up. Who reads nothing pays as who says nothing; for what we keep back nobody does. And a peer's time is one:
+//! it answers in the order in which it was asked, so while an answer comes, what it was asked for after that is not given up, and has not begun to wait when the answer is here, be it
+//! of a block that came another way meanwhile. An answer that lasts too long takes the rest with it, so who lets drip gains nothing by what it was asked besides.
 //!
 //! What a source goes through:
 //!
@@ -27,7 +28,7 @@ use super::actions::{Action, Actions, BlockCheck, HeaderCheck, Matched, Matching
 use super::choice::Form;
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
-use super::download::{Download, Source, State};
+use super::download::{Download, Request, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
 use super::pace::{Manner, Pace};
 use super::peers::{Awaited, Counts, Peers};
@@ -50,8 +51,6 @@ pub(super) struct Downloads {
     waiting: Waiting,
     /// Downloads that have begun since blocks were last taken up: others that told of these wait for no place.
     begun: Vec<ItemId>,
-    /// Requests that have gone out.
-    requests: u64,
 }
 
 /// Of each peer whose answer comes, which request it is to, and by when it has to be here.
@@ -65,7 +64,6 @@ impl Downloads {
             blocks: BTreeMap::new(),
             waiting: Waiting::default(),
             begun: Vec::new(),
-            requests: 0,
         }
     }
 
@@ -101,17 +99,18 @@ impl Downloads {
 
     /// Whether there is something to ask a peer for.
     pub(super) fn has_request(&self, peer: &PeerId) -> bool {
-        let sources = self.blocks.values().flat_map(|it| &it.sources);
-        let mut its = sources.filter(|source| source.peer == *peer);
-        its.any(Source::is_to_be_asked)
+        self.peers.is_to_be_asked(peer) && self.first_request(peer).is_some()
     }
 
     /// What a peer is to be asked for next: it goes out now, and the peer's time runs.
     pub(super) fn next_request(&mut self, peer: &PeerId, now: Instant) -> Option<BlockMessage> {
-        let its = self.blocks.iter_mut();
-        let its = its.filter_map(|(id, download)| Some((id, download.source(peer)?)));
-        let waiting = its.filter(|(_, source)| source.is_to_be_asked());
-        let (id, source) = waiting.min_by_key(|(_, source)| source.since)?;
+        if !self.peers.is_to_be_asked(peer) {
+            return None;
+        }
+        let Some((id, source)) = self.first_request(peer) else {
+            self.peers.set_to_be_asked(peer, false);
+            return None;
+        };
         let id = id.clone();
         let (message, awaited) = match &source.state {
             State::AskedMissing(reconstruction) => {
@@ -128,24 +127,49 @@ impl Downloads {
             }
             _ => return None,
         };
+        let is_wanted = |id: &ItemId| self.blocks.contains_key(id);
+        let turn = self.peers.await_answer(peer, &id, awaited, is_wanted)?;
+        let source = self.source(&id, peer)?;
         source.begins(now);
-        source.turn = Some(self.requests);
-        self.requests += 1;
-        self.peers.await_answer(peer, &id, awaited);
+        source.request = Request::Sent(turn);
         Some(message)
     }
 
-    /// A peer answers what it was asked for: what it was asked for after that has not begun to wait.
-    fn answers(&mut self, peer: &PeerId, id: &ItemId, now: Instant) {
-        self.peers.let_wait(peer, false);
-        let Some(turn) = self.source(id, peer).and_then(|source| source.turn) else {
-            return;
+    /// What a peer was first to be asked for, of what has not gone out.
+    fn first_request(&self, peer: &PeerId) -> Option<(&ItemId, &Source)> {
+        let blocks = self.blocks.iter();
+        let requests = blocks.filter_map(|(id, it)| Some((id, it.to_be_asked(peer)?)));
+        requests.min_by_key(|(_, source)| source.since)
+    }
+
+    /// What a peer is to be asked for waits behind what it reads meanwhile, or for this node's own limits: that is no fault of the peer.
+    pub(super) fn kept_back(&mut self, peer: &PeerId) {
+        if self.peers.is_to_be_asked(peer) {
+            let sources = self.blocks.values_mut();
+            let sources = sources.filter_map(|download| download.source(peer));
+            sources.for_each(Source::is_kept_back);
+        }
+    }
+
+    /// Whether a message of a peer answers what it was asked for, though that may not be wanted any more. What it was asked for after that has not
+    /// begun to wait.
+    pub(super) fn answers(
+        &mut self,
+        peer: &PeerId,
+        id: &ItemId,
+        kinds: &[Awaited],
+        now: Instant,
+    ) -> bool {
+        let Some(turn) = self.peers.take_awaited(peer, id, kinds) else {
+            return false;
         };
+        self.peers.let_wait(peer, false);
         let sources = self.blocks.values_mut();
         let sources = sources.filter_map(|download| download.source(peer));
-        for source in sources.filter(|source| source.turn > Some(turn)) {
+        for source in sources.filter(|source| source.turn() > Some(turn)) {
             source.begins(now);
         }
+        true
     }
 
     /// So many bytes of a long frame of a peer are here, of so many: it is on the answer to what it was asked for first.
@@ -199,7 +223,7 @@ impl Downloads {
         let asked = self.blocks.iter_mut().filter_map(|(id, download)| {
             let in_time = download.began + give_up_after;
             let source = download.source(peer)?;
-            Some((source.turn?, (id.clone(), in_time, source)))
+            Some((source.turn()?, (id.clone(), in_time, source)))
         });
         asked.min_by_key(|(turn, _)| *turn).map(|(_, first)| first)
     }
@@ -218,7 +242,6 @@ impl Downloads {
         let compact = Some(compact).filter(|compact| self.has_room_for(compact.weight()));
         let state = State::Header { header, compact };
         if asked {
-            self.answers(&peer, &id, now);
             let Some(source) = self.asked_source(&id, &peer) else {
                 return;
             };
@@ -240,7 +263,6 @@ impl Downloads {
     ) {
         let WholeBlock { id, data } = whole;
         if asked {
-            self.answers(&peer, &id, now);
             let Some(source) = self.asked_source(&id, &peer) else {
                 return;
             };
@@ -273,11 +295,10 @@ impl Downloads {
         out: &mut Actions,
     ) {
         let id = transactions.id.clone();
-        if !self.peers.take_awaited(&peer, &id, &[Awaited::Missing]) {
+        if !self.answers(&peer, &id, &[Awaited::Missing], now) {
             let why = "it sent transactions that nobody asked for";
             return out.blame(peer, Misdeed::InvalidMessage, why);
         }
-        self.answers(&peer, &id, now);
         let Some(source) = self.source(&id, &peer) else {
             return;
         };
@@ -313,10 +334,9 @@ impl Downloads {
         out: &mut Actions,
     ) {
         let kinds = [Awaited::Compact, Awaited::Missing, Awaited::Whole];
-        if !self.peers.take_awaited(&peer, id, &kinds) {
+        if !self.answers(&peer, id, &kinds, now) {
             return;
         }
-        self.answers(&peer, id, now);
         if let Some(source) = self.asked_source(id, &peer) {
             let announced = source.announced;
             if announced.is_some_and(|then| !self.may_be_gone(&peer, then, accepted)) {
@@ -456,7 +476,7 @@ impl Downloads {
         let sources = self.blocks.values().flat_map(|it| &it.sources);
         let mut answering = Answering::new();
         for source in sources.filter(|source| source.pace.has_come()) {
-            if let Some(turn) = source.turn {
+            if let Some(turn) = source.turn() {
                 let answer = (turn, source.ends_at(self.config.give_up_after));
                 let first = answering.entry(source.peer).or_insert(answer);
                 *first = answer.min(*first);
@@ -480,8 +500,8 @@ impl Downloads {
                 let ends_at = source.pace.ends_at(self.patience(&source.peer));
                 if ends_at.is_some_and(|at| at <= now) {
                     source.pace.manner = Manner::Silent;
-                    // Others are asked for it too, but it is no fault where its turn has not come.
-                    if source.turn.is_some() && comes_before(source, &answering).is_none() {
+                    // Others are asked for it too, but who is on another answer of ours is not silent.
+                    if comes_before(source, &answering).is_none() {
                         self.peers.let_wait(&source.peer, true);
                     }
                 }
@@ -489,12 +509,12 @@ impl Downloads {
             download.sources.retain(|source| {
                 let over = !source.is_idle() && self.ends_at(source, &answering) <= now;
                 if over && source.is_asked() {
-                    let why = if source.is_to_be_asked() {
-                        "it reads so little that it could not be asked"
-                    } else {
-                        "it did not send what it was asked for"
+                    let (pays, why) = match source.request {
+                        Request::Unread => (true, "it reads nothing, and could not be asked"),
+                        Request::Behind => (false, "it could not be asked in time"),
+                        Request::Sent(_) => (true, "it did not send what it was asked for"),
                     };
-                    if !source.pace.is_excused {
+                    if pays && !source.pace.is_excused {
                         out.blame(source.peer, Misdeed::NoAnswer, why);
                     }
                     out.settled(source.peer, id, why);
@@ -601,6 +621,7 @@ impl Downloads {
                 source.enter(State::AskedMissing(reconstruction), now);
             }
             let why = "the pool lacks some transactions of its compact block";
+            self.peers.set_to_be_asked(&peer, true);
             out.ask(peer, id.clone(), why);
         }
     }
@@ -659,6 +680,7 @@ impl Downloads {
         };
         source.compact_is_spent = true;
         source.enter(State::AskedBlock(form), now);
+        self.peers.set_to_be_asked(peer, true);
         out.ask(*peer, id.clone(), why);
     }
 
@@ -697,5 +719,5 @@ impl Downloads {
 /// By when an answer of a source's peer has to be here that comes before its own, if one does.
 fn comes_before(source: &Source, answering: &Answering) -> Option<Instant> {
     let (turn, ends_at) = answering.get(&source.peer)?;
-    (source.turn? > *turn).then_some(*ends_at)
+    (source.turn()? > *turn).then_some(*ends_at)
 }

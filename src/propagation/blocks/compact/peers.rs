@@ -1,7 +1,8 @@
 //! The connected peers, and what they were asked for.
 //!
 //! What was asked is remembered until it is answered, longer than the block is wanted: an answer that comes late costs
-//! nobody anything, one that nobody asked for does. Bounds: one entry per connected peer, 16 requests for each.
+//! nobody anything, one that nobody asked for does. And it is known by it that the peer has begun with what it was asked for next.
+//! Bounds: one entry per connected peer, 16 requests for each.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,8 +13,8 @@ use libp2p::PeerId;
 
 use crate::chain::ItemId;
 
-/// Requests without an answer that are remembered for a peer. The oldest is forgotten, and its answer, should it ever
-/// come, counts as unasked. A peer is asked at most three things about a block.
+/// Requests without an answer that are remembered for a peer. The oldest of what is not wanted any more is forgotten, and its answer, should it ever
+/// come, counts as unasked. A peer is asked at most three things about a block, and has few in progress.
 const MAX_AWAITED: usize = 16;
 
 /// How often a peer's word is taken that what it told of is gone there, since it has others now: as many times as a node keeps blocks, by
@@ -31,7 +32,12 @@ struct Peer {
     told: u64,
     /// How often its word is taken that what it told of is gone there: see [`MAX_WORD`].
     word: u8,
-    awaited: VecDeque<(ItemId, Awaited)>,
+    /// Whether there may be something to ask it for.
+    to_be_asked: bool,
+    /// How many requests went out to it.
+    asked: u64,
+    /// Those that it has not answered, each with how many went out before, the oldest first.
+    awaited: VecDeque<(u64, ItemId, Awaited)>,
     /// How long a ping took last.
     round_trip: Duration,
     /// Whether it was silent when it was asked last.
@@ -60,6 +66,8 @@ impl Peers {
                 outbound,
                 told: 0,
                 word: MAX_WORD,
+                to_be_asked: false,
+                asked: 0,
                 awaited: VecDeque::new(),
                 round_trip: Duration::ZERO,
                 lets_wait: false,
@@ -129,36 +137,61 @@ impl Peers {
         }
     }
 
-    /// Whether a peer was silent when it was asked last.
+    /// Whether a peer was silent when it was asked last, or could not be asked.
     pub(super) fn lets_wait(&self, peer: &PeerId) -> bool {
         self.0.get(peer).is_some_and(|peer| peer.lets_wait)
     }
 
-    /// A peer was asked for something.
-    pub(super) fn await_answer(&mut self, peer: &PeerId, id: &ItemId, awaited: Awaited) {
+    /// There is something to ask a peer for, or nothing more.
+    pub(super) fn set_to_be_asked(&mut self, peer: &PeerId, to_be_asked: bool) {
         if let Some(peer) = self.0.get_mut(peer) {
-            if peer.awaited.len() >= MAX_AWAITED {
-                peer.awaited.pop_front();
-            }
-            peer.awaited.push_back((id.clone(), awaited));
+            peer.to_be_asked = to_be_asked;
         }
+    }
+
+    /// Whether there may be something to ask a peer for, so that nobody looks for it in vain.
+    pub(super) fn is_to_be_asked(&self, peer: &PeerId) -> bool {
+        self.0.get(peer).is_some_and(|peer| peer.to_be_asked)
+    }
+
+    /// A peer is asked for something. Its turn: how many requests went out to it before. `None`: it is not connected.
+    pub(super) fn await_answer(
+        &mut self,
+        peer: &PeerId,
+        id: &ItemId,
+        awaited: Awaited,
+        is_wanted: impl Fn(&ItemId) -> bool,
+    ) -> Option<u64> {
+        let peer = self.0.get_mut(peer)?;
+        if peer.awaited.len() >= MAX_AWAITED {
+            let mut all = peer.awaited.iter();
+            let spare = all.position(|(_, id, _)| !is_wanted(id));
+            peer.awaited.remove(spare.unwrap_or_default());
+        }
+        let turn = peer.asked;
+        peer.asked += 1;
+        peer.awaited.push_back((turn, id.clone(), awaited));
+        Some(turn)
     }
 
     /// Whether a peer was asked for this, and has not answered.
     pub(super) fn awaits(&self, peer: &PeerId, id: &ItemId, awaited: Awaited) -> bool {
         let all = self.0.get(peer).into_iter().flat_map(|peer| &peer.awaited);
-        let mut of_block = all.filter(|(block, _)| block == id);
-        of_block.any(|(_, kind)| *kind == awaited)
+        let mut of_block = all.filter(|(_, block, _)| block == id);
+        of_block.any(|(_, _, kind)| *kind == awaited)
     }
 
-    /// Whether a message from this peer answers a request for one of these; it does so once.
-    pub(super) fn take_awaited(&mut self, peer: &PeerId, id: &ItemId, kinds: &[Awaited]) -> bool {
-        let Some(peer) = self.0.get_mut(peer) else {
-            return false;
-        };
+    /// Where a message from this peer answers a request for one of these, in which turn that was; it does so once.
+    pub(super) fn take_awaited(
+        &mut self,
+        peer: &PeerId,
+        id: &ItemId,
+        kinds: &[Awaited],
+    ) -> Option<u64> {
+        let peer = self.0.get_mut(peer)?;
         let mut awaited = peer.awaited.iter();
-        let place = awaited.position(|(block, kind)| block == id && kinds.contains(kind));
-        place.and_then(|place| peer.awaited.remove(place)).is_some()
+        let place = awaited.position(|(_, block, kind)| block == id && kinds.contains(kind))?;
+        peer.awaited.remove(place).map(|(turn, ..)| turn)
     }
 }
 
@@ -168,32 +201,23 @@ mod tests {
     use crate::platform::test;
 
     #[test]
-    fn an_answer_is_awaited_once_and_the_oldest_is_forgotten() {
+    fn an_answer_is_awaited_once_and_the_oldest_that_nobody_wants_is_forgotten() {
         let (mut peers, peer) = (Peers::default(), PeerId::random());
         let id = |number: usize| ItemId::sha256(&[u8::try_from(number).unwrap()]);
-        peers.await_answer(&peer, &id(0), Awaited::Whole);
-        assert!(
-            !peers.take_awaited(&peer, &id(0), &[Awaited::Whole]),
-            "not connected"
-        );
+        let is_wanted = |wanted: &ItemId| *wanted == id(0);
+        let turn = peers.await_answer(&peer, &id(0), Awaited::Whole, is_wanted);
+        assert_eq!(turn, None, "not connected");
         peers.connected(peer, true);
         for number in 0..=MAX_AWAITED {
-            peers.await_answer(&peer, &id(number), Awaited::Compact);
+            let turn = peers.await_answer(&peer, &id(number), Awaited::Compact, is_wanted);
+            assert_eq!(turn, u64::try_from(number).ok());
         }
-        assert!(
-            !peers.take_awaited(&peer, &id(0), &[Awaited::Compact]),
-            "forgotten"
-        );
-        assert!(
-            !peers.take_awaited(&peer, &id(1), &[Awaited::Whole]),
-            "something else"
-        );
-        assert!(peers.take_awaited(&peer, &id(1), &[Awaited::Whole, Awaited::Compact]));
-        assert!(
-            !peers.take_awaited(&peer, &id(1), &[Awaited::Compact]),
-            "once"
-        );
+        let mut take = |number, kinds: &[_]| peers.take_awaited(&peer, &id(number), kinds);
+        assert_eq!(take(0, &[Awaited::Whole]), None, "something else");
+        assert_eq!(take(0, &[Awaited::Whole, Awaited::Compact]), Some(0));
+        assert_eq!(take(0, &[Awaited::Compact]), None, "once");
+        assert_eq!(take(1, &[Awaited::Compact]), None, "forgotten");
         peers.gone(&peer);
-        assert!(!peers.take_awaited(&peer, &id(2), &[Awaited::Compact]));
+        assert_eq!(peers.take_awaited(&peer, &id(2), &[Awaited::Compact]), None);
     }
 }

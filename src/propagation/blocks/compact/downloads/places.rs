@@ -5,7 +5,7 @@
 
 use libp2p::PeerId;
 
-use super::{Actions, Counts, Download, Downloads, Pace, Source, State};
+use super::{Actions, Counts, Download, Downloads, Pace, Request, Source, State};
 use crate::{
     chain::ItemId, peers::Misdeed, platform::Instant, propagation::blocks::compact::waiting::Told,
 };
@@ -139,8 +139,8 @@ impl Downloads {
             compact_is_spent: false,
             since: now,
             pace: Pace::new(now),
-            turn: None,
             state,
+            request: Request::Unread,
         };
         if !self.blocks.contains_key(id) && !self.waiting.is_empty() {
             self.begun.push(id.clone());
