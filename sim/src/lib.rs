@@ -34,6 +34,7 @@ pub mod deliveries;
 pub mod disk;
 pub mod executor;
 pub mod figures;
+mod healing;
 pub mod net;
 mod peering;
 mod record;

@@ -24,13 +24,14 @@ use crate::{
     Simulation, baseline,
     deliveries::{Deliveries, Due},
     executor::{self, Node},
+    healing::Healing,
     net,
     peering::Peering,
     record,
     report::{Bytes, Cost, Event, NodeReport, Part, Report},
     scenario::{Kind, Scenario, Speaks, allot},
     spread::Spreads,
-    topology::Edge,
+    topology::{self, Edge},
     verdict::{self, Seen},
 };
 
@@ -116,6 +117,7 @@ pub fn run(scenario: &Scenario, simulation: &mut Simulation, progress: &Arc<Atom
     while simulation.now() < scenario.duration {
         let (at, spent) = (simulation.now(), cpu_time());
         run.act(simulation);
+        run.look_whether_whole(simulation);
         let next = run.deeds.next().unwrap_or(scenario.duration);
         let until = next.min(at + STEP).min(scenario.duration);
         simulation.run_for(until.saturating_sub(at));
@@ -155,6 +157,8 @@ struct Run {
     /// What each node's protocols have written in lives that are over.
     streams: Vec<u64>,
     shared: Rc<RefCell<Shared>>,
+    /// Whether the network is one again, where that is asked.
+    healing: Option<Healing>,
     banned_at: f64,
 }
 
@@ -180,6 +184,9 @@ impl Run {
             effects: Effects::default(),
             streams: vec![0; all],
             shared: Rc::new(RefCell::new(Shared::new(&scenario))),
+            // Who speaks gossipsub does not say to whom it is connected.
+            healing: (scenario.must.whole.is_some() && scenario.speaks == Speaks::Selkie)
+                .then(|| Healing::new(scenario.ends())),
             banned_at: scenario.config.security.peer_scoring.ban_at,
             scenario,
         }
@@ -342,6 +349,38 @@ impl Run {
         peers.or(plain).unwrap_or(0)
     }
 
+    fn look_whether_whole(&mut self, simulation: &Simulation) {
+        let now = simulation.now();
+        let is_open = |healing: &Healing| healing.is_open(now);
+        if self.healing.as_ref().is_some_and(is_open)
+            && self.is_whole(simulation)
+            && let Some(healing) = &mut self.healing
+        {
+            healing.is_whole(now);
+        }
+    }
+
+    /// Whether each honest node that runs reaches each other over connections that both ends have.
+    fn is_whole(&self, simulation: &Simulation) -> bool {
+        let honest = (0..self.ran.len()).filter(|node| !self.liars.contains(node));
+        let running: Vec<(PeerId, BTreeSet<PeerId>)> = honest
+            .filter_map(|node| {
+                let peers = simulation.node(node)?.get_connected_peers().into_iter();
+                let peers = peers.map(|peer| peer.peer_id).collect();
+                Some((simulation.peer(node), peers))
+            })
+            .collect();
+        let mut edges = Vec::new();
+        for (one, (own, peers)) in running.iter().enumerate() {
+            for (other, (theirs, back)) in running.iter().enumerate().skip(one + 1) {
+                if peers.contains(theirs) && back.contains(own) {
+                    edges.push((one, other));
+                }
+            }
+        }
+        !running.is_empty() && topology::is_connected(running.len(), &edges)
+    }
+
     /// A node's process is about to end.
     fn stopped(&mut self, node: Node, simulation: &Simulation) {
         self.streams[node] = self.streams(node, simulation);
@@ -397,6 +436,7 @@ impl Run {
             items: &items,
             deliveries: &deliveries,
             lives: shared.peering.lives(),
+            healing: self.healing.as_ref(),
             bans: &shared.bans,
             scores: &shared.scores,
             odd: &odd,

@@ -23,7 +23,7 @@ pub enum Topology {
         /// The part that leads elsewhere.
         rewired: f64,
     },
-    /// All know the first node only.
+    /// All know the first node only, and dial it.
     Star {},
     /// Each knows the one before it.
     Line {},
@@ -89,7 +89,7 @@ impl Topology {
         let edges: Vec<Edge> = match *self {
             Self::RandomRegular { degree } => regular(0..nodes, degree, random),
             Self::SmallWorld { degree, rewired } => small_world(nodes, degree, rewired, random),
-            Self::Star {} => (1..nodes).map(|node| (node, 0)).collect(),
+            Self::Star {} => return (1..nodes).map(|node| (node, 0)).collect(),
             Self::Line {} => (1..nodes).map(|node| (node, node - 1)).collect(),
             Self::Islands {
                 islands,
@@ -212,7 +212,8 @@ fn archipelago(
     edges.into_iter().collect()
 }
 
-fn is_connected(nodes: usize, edges: &[Edge]) -> bool {
+/// Whether so many nodes are connected, by whatever way.
+pub(crate) fn is_connected(nodes: usize, edges: &[Edge]) -> bool {
     let mut neighbours = vec![Vec::new(); nodes];
     for (one, other) in edges {
         neighbours[*one].push(*other);
@@ -267,7 +268,7 @@ mod tests {
     fn the_others_are_what_they_are_called() {
         let mut random = Random::new(1);
         let star = Topology::Star {}.edges(5, &mut random);
-        assert_eq!(degrees(5, &star), [4, 1, 1, 1, 1]);
+        assert_eq!(star, [(1, 0), (2, 0), (3, 0), (4, 0)]);
         let line = Topology::Line {}.edges(4, &mut random);
         assert_eq!(degrees(4, &line), [1, 2, 2, 1]);
         let world = Topology::SmallWorld {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     deliveries::{Deliveries, Due, Quantile},
     executor::Node,
+    healing::Healing,
     peering::Life,
     report::NodeReport,
     scenario::{Kind, Limits, Must, Publish},
@@ -39,6 +40,7 @@ pub(crate) struct Seen<'a> {
     /// Of all items together.
     pub(crate) deliveries: &'a Deliveries,
     pub(crate) lives: &'a [Life],
+    pub(crate) healing: Option<&'a Healing>,
     pub(crate) bans: &'a BTreeSet<(Node, Node)>,
     /// The lowest score that one has had with another.
     pub(crate) scores: &'a BTreeMap<(Node, Node), f64>,
@@ -54,6 +56,7 @@ pub(crate) fn of(due: &Due<'_>, seen: &Seen<'_>) -> Vec<Verdict> {
     verdicts.items(must, due, seen);
     verdicts.bytes(must, seen);
     verdicts.peers(must, due, seen);
+    verdicts.whole(must, seen);
     verdicts.reputations(must, due, seen);
     if let Some(most) = must.max_memory_mib {
         verdicts.at_most("max_memory_mib", most, seen.memory >> 20);
@@ -254,6 +257,23 @@ impl Verdicts {
                 !took.is_empty() && good == took.len(),
             );
         }
+    }
+
+    fn whole(&mut self, must: &Must, seen: &Seen<'_>) {
+        let (Some(most), Some(healing)) = (must.whole, seen.healing) else {
+            return;
+        };
+        let took = healing.took();
+        let found = match took.iter().copied().collect::<Option<Vec<_>>>() {
+            None => "it is apart still".to_owned(),
+            Some(took) => took.into_iter().max().map_or_else(
+                || "it was never apart".to_owned(),
+                |slowest| format!("{slowest:?}"),
+            ),
+        };
+        let is_soon = |took: &Option<Duration>| took.is_some_and(|took| took <= most);
+        let holds = !took.is_empty() && took.iter().all(is_soon);
+        self.judge("whole", format!("at most {most:?}"), found, holds);
     }
 
     fn reputations(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {

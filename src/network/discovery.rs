@@ -339,6 +339,7 @@ impl Discovery {
         }
         // It may know others.
         (self.look_at, self.look_pause) = (now, LOOK.0);
+        self.dialing.ready(peer);
         self.duties.ready(peer);
         self.lets_go(*peer);
         let is_awaited = self.wishes.ready(*peer);
@@ -351,6 +352,11 @@ impl Discovery {
         self.dialing.waits(peer, time);
         self.duties.waits(peer, time, now);
         self.shared.book().waits(peer, time, now);
+    }
+
+    /// A peer is about to refuse us since it has no place for us, as far as can be told.
+    pub(crate) fn is_full(&mut self, peer: &PeerId) {
+        self.dialing.is_full(peer);
     }
 
     /// A peer was refused, or refused us.

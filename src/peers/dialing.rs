@@ -6,13 +6,15 @@
 //! do not answer keep no others out; alike ones in an order of this node's own, so that not everybody dials the same.
 //! Each step finds its peers by an index, however many there are.
 //! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
-//! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go, known before or not, stays away until somebody asks for it.
+//! [`PAUSE`]; an end of a connection starts anew. Who turns us away is left alone for a minute, or as long as it says. Who only has no place for us, and may be
+//! the one that we know, is asked again after a second or two, and each time after twice as long, up to that minute: it may have had no time to name others. Each of many that were turned away at once
+//! comes at a moment of its own. Whom the user lets go, known before or not, stays away until somebody asks for it.
 //!
 //! Bounds: [`USERS`] peers of the user, of which one that waits gives way to a new one, [`FOUND`] of the local network, of [`ADDRESSES`] addresses each and as many of the
 //! user's, of which the eldest of the least trusted give way; a neighbour that was not told of again for [`FORGET`] is forgotten. [`DISMISSED`]
 //! peers that were let go.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, hash::BuildHasher, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -29,6 +31,8 @@ use crate::{keyed::Keyed, platform::Instant, remembered::Remembered};
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 /// How long a peer that turned us away is left alone.
 const REFUSED: Duration = Duration::from_secs(60);
+/// The first of these pauses where it is full, at most.
+const FULL: Duration = Duration::from_secs(2);
 /// Peers of the user that are kept in mind.
 const USERS: usize = 2048;
 /// Peers of the local network that are kept in mind.
@@ -116,6 +120,8 @@ impl Dialing {
                 teller,
                 told: now,
                 tried: false,
+                waits: None,
+                fulls: 0,
             };
             self.index.add(peer, &target);
             self.targets.insert(peer, Box::new(target));
@@ -163,8 +169,15 @@ impl Dialing {
     pub fn connected(&mut self, peer: &PeerId) {
         self.change(peer, |target| {
             target.state = State::Connected;
-            target.pause = PAUSE.0;
+            (target.pause, target.waits) = (PAUSE.0, None);
         });
+    }
+
+    /// It has let us in.
+    pub fn ready(&mut self, peer: &PeerId) {
+        if let Some(target) = self.targets.get_mut(peer) {
+            target.fulls = 0;
+        }
     }
 
     /// Its last connection ended.
@@ -187,13 +200,27 @@ impl Dialing {
 
     /// It turned us away, or we it: asking again at once is of no use.
     pub fn refused(&mut self, peer: &PeerId) {
-        self.waits(peer, REFUSED);
+        if let Some(target) = self.targets.get_mut(peer) {
+            let waits = target.waits.take().unwrap_or(REFUSED);
+            target.pause = target.pause.max(waits);
+        }
     }
 
-    /// Before that time asking it again is of no use.
+    /// It is about to turn us away, and before that time asking it again is of no use.
     pub fn waits(&mut self, peer: &PeerId, time: Duration) {
         if let Some(target) = self.targets.get_mut(peer) {
-            target.pause = target.pause.max(time);
+            target.waits = Some(time.max(REFUSED));
+        }
+    }
+
+    /// It is about to turn us away for no other reason than that it is full.
+    pub fn is_full(&mut self, peer: &PeerId) {
+        if let Some(target) = self.targets.get_mut(peer) {
+            let whole = (FULL * 2_u32.pow(target.fulls.min(5))).min(REFUSED);
+            let part = self.index.order.hash_one((peer, target.fulls)) as u32;
+            let part = f64::from(part) / f64::from(u32::MAX);
+            target.fulls = target.fulls.saturating_add(1);
+            target.waits = Some(whole.mul_f64(0.5 + part / 2.0));
         }
     }
 

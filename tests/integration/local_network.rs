@@ -46,14 +46,14 @@ async fn a_lost_cable_is_found_again() {
     within(TWO_HOSTS, name, lose_the_cable(name)).await;
 }
 
-/// Runs a part of the test of this name in a namespace of its own, which the script sets up.
-async fn within(network: &str, name: &str, part: impl Future<Output = ()>) {
+/// Runs a part of the test of this name in a network, and with files, of its own, which the script sets up.
+pub async fn within(network: &str, name: &str, part: impl Future<Output = ()>) {
     if std::env::var_os(INSIDE).is_some() {
         return part.await;
     }
     let namespace = |script: &str| {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--map-root-user", "--net", "sh", "-ec", script]);
+        unshare.args(["--map-root-user", "--net", "--mount", "sh", "-ec", script]);
         unshare
     };
     match namespace(network).output() {

@@ -21,6 +21,7 @@ mod limits;
 mod link;
 mod local_network;
 mod messages;
+mod names;
 mod observing;
 mod own_words;
 mod peers;

@@ -341,6 +341,21 @@ async fn a_network_of_small_nodes_has_room_for_one_more() {
 }
 
 #[tokio::test]
+async fn who_finds_the_only_node_that_it_knows_full_comes_again_soon() {
+    let mut config = listening(TCP);
+    config.network.max_peers = 1;
+    let mut seed = Node::start(config).await;
+    let mut guest = Node::start(Config::default()).await;
+    connect(&mut guest, &mut seed).await;
+    seed.protect(guest.id(), "guest").expect("protected");
+    let mut node = knowing(&seed, |_| {}).await;
+    let refused = soon("bootstrap", node.connect_bootstrap_peers()).await;
+    refused.expect_err("it is full, and knows nobody else who can be dialled");
+    guest.shutdown().await;
+    node.connected(seed.id()).await;
+}
+
+#[tokio::test]
 async fn nobody_is_dialled_whom_the_user_let_go_or_where_nobody_is_wanted() {
     // It dials nobody: who was let go may come by itself.
     let mut config = listening(TCP);

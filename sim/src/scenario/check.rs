@@ -271,6 +271,14 @@ impl Scenario {
             })?;
             within("must.peers.within", peers.within, self.duration)?;
         }
+        if let Some(whole) = must.whole {
+            let last = self.ends().max();
+            hold("must.whole", last.is_some(), || {
+                "no fault ends, after which it could be".to_owned()
+            })?;
+            let left = self.duration.saturating_sub(last.unwrap_or_default());
+            within("must.whole", whole, left)?;
+        }
         if let Some(score) = must.min_honest_score {
             hold("must.min_honest_score", score.is_finite(), || {
                 format!("{score} is no score")

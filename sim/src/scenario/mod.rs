@@ -193,6 +193,12 @@ impl Scenario {
         from..until
     }
 
+    /// When faults end, as far as they do within its time.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = Duration> {
+        let ends = self.fault.iter().filter_map(|fault| fault.times().1);
+        ends.filter(|end| *end < self.duration)
+    }
+
     /// Reads a file's text.
     ///
     /// # Errors

@@ -47,6 +47,9 @@ pub struct Must {
     pub min_peers: Option<usize>,
     /// How soon each honest node has peers, at each start.
     pub peers: Option<PeersBy>,
+    /// How soon after each fault's end the network is one again, at one end of which at least it must have been apart ([`crate::healing`]).
+    #[serde(with = "humantime_serde")]
+    pub whole: Option<Duration>,
     /// The part of liars that some honest node has banned.
     pub liars_banned: Option<f64>,
     /// The lowest score that an honest node may ever have with an honest one; 0 is neutral.
@@ -114,6 +117,7 @@ impl Default for Must {
             bytes_per_delivery: None,
             min_peers: None,
             peers: None,
+            whole: None,
             liars_banned: None,
             min_honest_score: None,
             max_memory_mib: None,

@@ -2,6 +2,7 @@ use selkie::{ItemId, Keypair, PeerId};
 
 use super::*;
 use crate::{
+    healing::Healing,
     net::Sent,
     peering::Peering,
     run::Span,
@@ -20,6 +21,7 @@ struct Shown {
     spreads: Spreads,
     peers: Vec<PeerId>,
     lives: Peering,
+    healing: Option<Healing>,
     bans: BTreeSet<(Node, Node)>,
     scores: BTreeMap<(Node, Node), f64>,
     odd: Vec<String>,
@@ -42,6 +44,7 @@ impl Shown {
             spreads,
             peers,
             lives: Peering::new(wanted),
+            healing: None,
             bans: BTreeSet::new(),
             scores: BTreeMap::new(),
             odd: Vec::new(),
@@ -118,6 +121,7 @@ impl Shown {
             items: &items,
             deliveries: &deliveries,
             lives: self.lives.lives(),
+            healing: self.healing.as_ref(),
             bans: &self.bans,
             scores: &self.scores,
             odd: &self.odd,
@@ -325,6 +329,23 @@ fn bytes_are_counted_for_each_delivery_and_each_byte_of_it() {
     }
     let nothing = must(|must| must.bytes_per_delivery = Some(9e9));
     assert_eq!(Shown::new(nothing).broken(), ["bytes_per_delivery"]);
+}
+
+#[test]
+fn a_network_must_be_one_again_in_time_and_must_have_been_apart() {
+    let shown = |whole: &[u32]| {
+        let mut shown = Shown::new(must(|must| must.whole = Some(5 * SECOND)));
+        let mut healing = Healing::new([10 * SECOND]);
+        for at in whole {
+            healing.is_whole(*at * SECOND);
+        }
+        shown.healing = Some(healing);
+        shown
+    };
+    assert!(shown(&[15]).broken().is_empty());
+    for (why, whole) in [("late", [16].as_slice()), ("never", &[]), ("always", &[10])] {
+        assert_eq!(shown(whole).broken(), ["whole"], "{why}");
+    }
 }
 
 #[test]

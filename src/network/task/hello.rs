@@ -164,7 +164,13 @@ impl Task {
                                 }
                             }
                             // It may still answer who else is there.
-                            Some(reason) => self.refused_by(peer, &reason, theirs.wait),
+                            Some(reason) => {
+                                self.refused_by(peer, &reason, theirs.wait);
+                                // One of our own network that does not say for how long, and may have had no time to answer that.
+                                if theirs.wait == 0 && self.hello.objection(&theirs).is_none() {
+                                    self.discovery.is_full(&peer);
+                                }
+                            }
                         }
                     }
                     Err(_) => {

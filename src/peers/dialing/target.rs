@@ -18,6 +18,10 @@ pub(super) struct Target {
     pub(super) told: Instant,
     /// Whether it was dialled, or connected, before.
     pub(super) tried: bool,
+    /// How long it is left alone once it has turned us away, where that is known.
+    pub(super) waits: Option<Duration>,
+    /// How often in a row it did for being full.
+    pub(super) fulls: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -104,6 +104,63 @@ fn failures_make_pauses_that_have_an_end() {
     assert!(dialing.due(ALL, ANY, second(now, 10_000)).is_empty());
 }
 
+/// It is dialled and has no place for us.
+fn finds_no_place(dialing: &mut Dialing, peer: &PeerId, now: Instant) {
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+    dialing.connected(peer);
+    dialing.is_full(peer);
+    dialing.refused(peer);
+    dialing.gone(peer, now);
+}
+
+#[test]
+fn who_is_full_is_asked_again_soon_and_each_time_later() {
+    let (seed, mut now) = (PeerId::random(), platform::now());
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    dialing.told(Teller::User, seed, address(1), now);
+    for whole in [2, 4, 8, 16, 32, 60, 60] {
+        finds_no_place(&mut dialing, &seed, now);
+        let early = second(now, whole / 2) - Duration::from_millis(1);
+        assert!(dialing.due(ALL, ANY, early).is_empty(), "{whole}");
+        now = second(now, whole);
+    }
+    // It has let us in meanwhile.
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+    dialing.connected(&seed);
+    dialing.ready(&seed);
+    dialing.gone(&seed, now);
+    now = second(now, 1);
+    finds_no_place(&mut dialing, &seed, now);
+    // What it says itself counts more.
+    now = second(now, 2);
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+    dialing.connected(&seed);
+    dialing.waits(&seed, Duration::from_secs(300));
+    dialing.refused(&seed);
+    dialing.gone(&seed, now);
+    assert!(dialing.due(ALL, ANY, second(now, 299)).is_empty());
+    assert_eq!(dialing.due(ALL, ANY, second(now, 300)).len(), 1);
+}
+
+#[test]
+fn of_many_that_a_full_peer_turned_away_each_comes_at_its_own_moment() {
+    let (seed, now) = (PeerId::random(), platform::now());
+    let seed_of = |node: u128| node.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let mut tenths = [0; 10];
+    for node in 1..=256 {
+        let mut dialing = Dialing::new(PeerId::random(), &seed_of(node).to_le_bytes());
+        dialing.told(Teller::User, seed, address(1), now);
+        finds_no_place(&mut dialing, &seed, now);
+        let comes = |tenth: &usize| {
+            let at = now + Duration::from_millis(1000 + 100 * (*tenth as u64 + 1));
+            !dialing.due(ALL, ANY, at).is_empty()
+        };
+        let tenth = (0..10).find(comes).expect("within two seconds");
+        tenths[tenth] += 1;
+    }
+    assert!(!tenths.contains(&0), "{tenths:?}");
+}
+
 #[test]
 fn who_was_let_go_stays_away_until_the_user_asks_for_it() {
     let (seed, now) = (PeerId::random(), platform::now());
