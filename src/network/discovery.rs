@@ -134,32 +134,36 @@ impl Discovery {
         }
     }
 
-    /// Peers of the local network.
+    /// A peer of the local network is there, as somebody says.
     pub(crate) fn found(
         &mut self,
         swarm: &mut Swarm<Guarded<Behaviour>>,
-        peers: &[PeerInfo],
+        found: &PeerInfo,
         now: Instant,
     ) {
-        for peer in peers {
-            for address in &peer.addresses {
-                let (teller, address) = (Teller::LocalNetwork, address.clone());
-                self.dialing.told(teller, peer.peer_id, address, now);
-            }
-            let home = peer.addresses.first();
-            let source = home.map_or(NetworkGroup::Fleeting, |address| {
-                self.shared.grouping.of_teller(address)
-            });
-            let mut book = self.shared.book();
-            book.told(source, peer.peer_id, &peer.addresses, now);
-            drop(book);
-            let stage = self.shared.peers().stage(&peer.peer_id);
-            // Whom the user lets go stays away, also where it is found before it is gone.
-            if stage.is_some_and(|stage| stage != Stage::Ending) {
-                self.dialing.connected(&peer.peer_id);
-            }
+        let PeerInfo {
+            peer_id, addresses, ..
+        } = found;
+        for address in addresses {
+            let (teller, address) = (Teller::LocalNetwork, address.clone());
+            self.dialing.told(teller, *peer_id, address, now);
+        }
+        let home = addresses.first();
+        let source = home.map_or(NetworkGroup::Fleeting, |address| {
+            self.shared.grouping.of_teller(address)
+        });
+        self.shared.book().told(source, *peer_id, addresses, now);
+        let stage = self.shared.peers().stage(peer_id);
+        // Whom the user lets go stays away, also where it is found before it is gone.
+        if stage.is_some_and(|stage| stage != Stage::Ending) {
+            self.dialing.connected(peer_id);
         }
         self.dial_due(swarm, now);
+    }
+
+    /// A peer of the local network gave way to others.
+    pub(crate) fn left(&mut self, peer: &PeerId) {
+        self.dialing.left(peer);
     }
 
     /// How many peers are to be dialled now.
@@ -230,13 +234,14 @@ impl Discovery {
         self.look_pause = (self.look_pause * 2).min(LOOK.1);
     }
 
-    /// Dials whom it is time to dial, where peers are wanted: the user's and neighbours, and then those of the book.
+    /// Dials whom it is time to dial, where peers are wanted: the user's and neighbours, these up to half of all that are wanted at once, and then
+    /// those of the book.
     fn dial_due(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         let lacks = self.lacks();
         if lacks == 0 {
             return;
         }
-        let due = self.dialing.due(lacks, Teller::LocalNetwork, now);
+        let due = self.dialing.due(lacks, self.wanted.div_ceil(2), now);
         let is_users = !due.is_empty();
         self.dial_them(swarm, due, now);
         for _ in 0..self.lacks() {
@@ -252,7 +257,7 @@ impl Discovery {
         }
     }
 
-    /// Dials peers at all that is known of where they are. Of that the word of the user and the local network goes, and what was proven; all else, which strangers may have told, passes the
+    /// Dials peers at all that is known of where they are. Of that the word of the user goes, and what was proven; all else, which strangers may have told, passes the
     /// address policy.
     fn dial_them(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, due: Vec<Due>, now: Instant) {
         for due in due {
@@ -264,7 +269,8 @@ impl Discovery {
                 known.map_or_else(Default::default, |known| (known.addresses, known.proven));
             let mut addresses = self.dialing.addresses(&due.peer);
             let gate = &swarm.behaviour().gate;
-            let vouched = addresses.iter().chain(&proven);
+            let users = self.dialing.users_addresses(&due.peer);
+            let vouched = users.iter().chain(&proven);
             vouched.for_each(|address| gate.vouch(address));
             for address in due.addresses.into_iter().chain(known) {
                 if !addresses.contains(&address) {

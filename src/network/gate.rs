@@ -20,7 +20,7 @@ use libp2p::{
 
 use crate::{
     network::shared::SharedTable,
-    peers::{Account, Connected, Direction, NetworkGroup, Scope, ip_of},
+    peers::{Account, Connected, Direction, Neighbour, NetworkGroup, Scope, ip_of},
     platform::{self, lock::lock},
     transport::SharedPolicy,
 };
@@ -51,6 +51,14 @@ impl Gate {
     ) -> Vec<Multiaddr> {
         let scope = self.connected.scope(teller);
         lock(&self.policy).learnt(scope, about, addresses)
+    }
+
+    /// Of the addresses that somebody on the local network said of a peer, those that may be kept and dialled.
+    pub(crate) fn learnt_near(&self, neighbour: &Neighbour) -> Vec<Multiaddr> {
+        let Some(scope) = Scope::of_ip(neighbour.host) else {
+            return Vec::new();
+        };
+        lock(&self.policy).learnt(scope, &neighbour.peer, &neighbour.addresses)
     }
 
     /// Whose share of what all have together a connected peer has.

@@ -18,7 +18,6 @@ use crate::{
     intake::Outcomes,
     network::{
         NetworkEvent, TopicInfo, mpsc,
-        protocol::MAX_ADDRESSES_PER_PEER,
         requests::{Message, Reply},
         streams::{Serve, StreamReply},
         watching::Order,
@@ -27,7 +26,7 @@ use crate::{
     order,
     peers::{
         AddressBook, Banned, Bans, ConnectionInfo, DutyError, EclipseSign, Grouping, Limits,
-        PeerInfo, Reputation, Table,
+        Neighbours, PeerInfo, Reputation, Table,
     },
     platform::{
         self,
@@ -39,8 +38,6 @@ use crate::{
 
 /// Events that wait for one subscriber; the oldest are dropped and counted.
 const EVENTS: usize = 65_536;
-/// Peers on the local network that are remembered.
-const MAX_LOCAL: usize = 1024;
 /// Subscribers of events at once.
 const MAX_SUBSCRIBERS: usize = 256;
 
@@ -66,7 +63,7 @@ pub(crate) struct State {
     /// Those that are open.
     pub(crate) connections: BTreeMap<ConnectionId, Box<ConnectionInfo>>,
     pub(crate) listeners: Vec<Multiaddr>,
-    pub(crate) local: LocalPeers,
+    pub(crate) local: Neighbours,
     pub(crate) recorder: Recorder,
     /// How far sync is; `None` where the chain does not sync, or nobody has looked yet.
     pub(crate) sync: Option<SyncStatus>,
@@ -75,11 +72,6 @@ pub(crate) struct State {
     ended: bool,
 }
 
-/// Who was found on the local network, and is still there: at most [`MAX_LOCAL`] peers with at most
-/// [`MAX_ADDRESSES_PER_PEER`] addresses each; further ones are left out.
-#[derive(Default)]
-pub(crate) struct LocalPeers(BTreeMap<PeerId, Vec<Multiaddr>>);
-
 impl State {
     /// The open connections, the eldest first. Their numbers are from when their dials began.
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
@@ -87,38 +79,6 @@ impl State {
         let mut connections: Vec<_> = connections.cloned().collect();
         order::sort_by_key(&mut connections, |connection| connection.connected_at);
         connections
-    }
-}
-
-impl LocalPeers {
-    pub(crate) fn update(
-        &mut self,
-        found: &[(PeerId, Multiaddr)],
-        expired: &[(PeerId, Multiaddr)],
-    ) {
-        for (peer, address) in expired {
-            if let Some(addresses) = self.0.get_mut(peer) {
-                addresses.retain(|known| known != address);
-            }
-        }
-        self.0.retain(|_, addresses| !addresses.is_empty());
-        for (peer, address) in found {
-            if self.0.len() >= MAX_LOCAL && !self.0.contains_key(peer) {
-                continue;
-            }
-            let addresses = self.0.entry(*peer).or_default();
-            if addresses.len() < MAX_ADDRESSES_PER_PEER && !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-    }
-
-    pub(super) fn peers(&self) -> Vec<PeerInfo> {
-        let peer = |(id, addresses): (&PeerId, &Vec<Multiaddr>)| PeerInfo {
-            addresses: addresses.clone(),
-            ..PeerInfo::new(*id)
-        };
-        self.0.iter().map(peer).collect()
     }
 }
 
@@ -271,7 +231,7 @@ impl Shared {
         let mut state = self.state();
         state.ended = true;
         state.listeners.clear();
-        state.local = LocalPeers::default();
+        state.local = Neighbours::default();
         state.eclipse_signs.clear();
         state.connections.clear();
         // Dropped outside of the lock, since a subscriber's `wants` may hold a handle of the node.

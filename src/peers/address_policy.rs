@@ -18,9 +18,9 @@
 //! - **Once a while**: a learnt address is not dialled again for [`AddressPolicy::BACK_OFF`] unless a peer answered there, so that
 //!   repeating a hint makes no traffic.
 //!
-//! How it is used: what a user configures, dials or finds by mDNS goes to [`vouch`](AddressPolicy::vouch) first, and so does where a peer was reached before. What an application knows of peers that it
+//! How it is used: what a user configures or dials goes to [`vouch`](AddressPolicy::vouch) first, and so does where a peer was reached before. What an application knows of peers that it
 //! needs is none of these, since a chain has it from whoever registered there. What a peer
-//! tells (identify, exchange, a DHT's answer that has a teller) goes through [`learnt`](AddressPolicy::learnt), and only what comes back is
+//! tells (identify, exchange, a DHT's answer that has a teller), and what somebody on the local network says, goes through [`learnt`](AddressPolicy::learnt), and only what comes back is
 //! kept, shown or added to a routing table. Whatever then dials asks [`admit_dial`](AddressPolicy::admit_dial): the transport does
 //! so for every dial on either skin (`transport/door.rs`), whoever asks for it, since libp2p lets no behaviour take an
 //! address away from another.
@@ -112,7 +112,7 @@ impl AddressPolicy {
         }
     }
 
-    /// The user wants this address: configured, dialled, added, or found by mDNS. It may be anything.
+    /// The user wants this address: configured, dialled or added. It may be anything.
     pub fn vouch(&mut self, address: &Multiaddr) {
         for dialled in dialled(address) {
             self.vouched.insert(dialled);

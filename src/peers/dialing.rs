@@ -2,7 +2,7 @@
 //!
 //! A state machine without I/O. It knows the user's peers (bootstrap peers, each with all its addresses however the list writes
 //! them, and added ones), and those found on the local network; whom strangers named is in the address book (`book.rs`). Of them so many are due as
-//! are wanted: who has been due longest comes first, neighbours later by [`Teller::handicap`], so that many which
+//! are wanted: who has been due longest comes first, neighbours later by [`Teller::handicap`] and no more of them at once than its driver says, so that many which
 //! do not answer keep no others out; alike ones in an order of this node's own, so that not everybody dials the same.
 //! Each step finds its peers by an index, however many there are.
 //! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
@@ -25,6 +25,7 @@ use self::{
     index::Index,
     target::{State, Target},
 };
+use super::Neighbours;
 use crate::{keyed::Keyed, platform::Instant, remembered::Remembered};
 
 /// The first and the longest pause between two dials of one peer.
@@ -36,13 +37,13 @@ const FULL: Duration = Duration::from_secs(2);
 /// Peers of the user that are kept in mind.
 const USERS: usize = 2048;
 /// Peers of the local network that are kept in mind.
-const FOUND: usize = 256;
+const FOUND: usize = Neighbours::MAX;
 /// All of them.
 pub(super) const MOST: usize = USERS + FOUND;
 /// Addresses of one of them.
 const ADDRESSES: usize = 16;
-/// When one of them is forgotten: mDNS asks every five minutes.
-const FORGET: Duration = Duration::from_secs(360);
+/// When one of them is forgotten.
+const FORGET: Duration = Neighbours::LIFETIME;
 /// Peers that the user let go that are kept in mind.
 const DISMISSED: usize = 1024;
 
@@ -224,6 +225,14 @@ impl Dialing {
         }
     }
 
+    /// It is no neighbour any more.
+    pub fn left(&mut self, peer: &PeerId) {
+        let target = self.targets.get(peer);
+        if target.is_some_and(|target| target.may_be_forgotten()) {
+            self.remove(peer);
+        }
+    }
+
     /// The user let it go.
     pub fn dismissed(&mut self, peer: &PeerId) {
         self.dismissed.insert(*peer);
@@ -245,6 +254,14 @@ impl Dialing {
         target.map_or_else(Vec::new, |target| target.due(*peer).addresses)
     }
 
+    /// What the user told of where it is.
+    pub fn users_addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let target = self.targets.get(peer);
+        let addresses = target.into_iter().flat_map(|target| &target.addresses);
+        let users = addresses.filter(|(teller, _)| *teller == Teller::User);
+        users.map(|(_, address)| address.clone()).collect()
+    }
+
     /// Whether it is being dialled.
     pub fn is_dialling(&self, peer: &PeerId) -> bool {
         let target = self.targets.get(peer);
@@ -253,14 +270,14 @@ impl Dialing {
 
     /// How many are being dialled.
     pub fn dialling(&self) -> usize {
-        self.index.dialling
+        self.index.dialling.values().sum()
     }
 
-    /// Whom to dial now, each with all its addresses; at most so many, of those that one so trusted told of.
-    pub fn due(&mut self, most: usize, least: Teller, now: Instant) -> Vec<Due> {
+    /// Whom to dial now, each with all its addresses; at most so many, and so many of them that `neighbours` are dialled at once.
+    pub fn due(&mut self, most: usize, neighbours: usize, now: Instant) -> Vec<Due> {
         let mut due = Vec::new();
         while due.len() < most
-            && let Some(peer) = self.index.next(least, now)
+            && let Some(peer) = self.index.next(self.least(neighbours), now)
         {
             if self.dismissed.contains(&peer) {
                 self.change(&peer, |target| target.state = State::Away);
@@ -272,6 +289,16 @@ impl Dialing {
             }));
         }
         due
+    }
+
+    /// Who must have told of the next one, where so many neighbours are dialled at once.
+    fn least(&self, neighbours: usize) -> Teller {
+        let dialling = self.index.dialling.get(&Teller::LocalNetwork);
+        if dialling.copied().unwrap_or_default() < neighbours {
+            Teller::LocalNetwork
+        } else {
+            Teller::User
+        }
     }
 
     /// Changes a target, and its places in the index.

@@ -16,6 +16,7 @@ mod dialing;
 mod duties;
 mod handshakes;
 mod info;
+mod neighbours;
 mod record;
 mod reputation;
 mod scope;
@@ -38,6 +39,7 @@ pub use duties::{AHEAD, Duties, DutyError, HORIZON, LONGEST, MAX_ON_DUTY, Reliev
 pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub(crate) use info::transport_name;
 pub use info::{ConnectionInfo, Direction, PeerInfo, PeerInfoError};
+pub use neighbours::{Heard, Neighbour, Neighbours};
 pub use record::{RecordFault, SignedRecord};
 pub use reputation::{Deed, Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};

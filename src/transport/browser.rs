@@ -18,14 +18,14 @@ use libp2p::{
 use wasm_bindgen::JsValue;
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, finished, linked,
+    Boxed, SharedPolicy, behind_door, finished, linked,
     links::{Linked, Links},
     meter, multiplex, noise, small_writes, ungranted, webrtc, websocket,
 };
 use crate::{
     config::{Config, TlsConfig},
     error::{ConfigError, NetworkError},
-    peers::transport_name,
+    peers::{Neighbour, transport_name},
     platform::Executor,
 };
 
@@ -41,7 +41,7 @@ pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkE
 }
 
 /// There are no such events.
-pub fn found(event: Infallible) -> (Found, Found) {
+pub fn found(event: Infallible) -> Neighbour {
     match event {}
 }
 

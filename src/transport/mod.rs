@@ -1,7 +1,7 @@
 //! How bytes reach a peer.
 //!
 //! `native.rs`, `browser.rs` and `simulated.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
-//! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
+//! [`local_discovery`] the search on the local network (`mdns.rs`; a browser has none). `door.rs` stands before all of them and limits
 //! what is dialled and who may knock (`newcomers.rs`). [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `links.rs` which it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks; `wss.rs` is its WebSocket, whose
 //! certificate may be renewed, and `tcp.rs` its TCP, which shares a port with nobody. `certificates.rs` derives from the identity those of which addresses have the hash.
@@ -21,6 +21,8 @@ mod small_writes;
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
+mod mdns;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 mod native;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
@@ -46,6 +48,9 @@ pub use browser::{
     local_discovery, needs_certificate,
 };
 pub use door::{SharedPolicy, is_refused_here};
+#[doc(hidden)]
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
+pub use mdns::check_mdns;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use native::{
     LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
@@ -59,7 +64,7 @@ pub use simulated::{
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
-    Multiaddr, PeerId, Transport as _,
+    PeerId, Transport as _,
     core::{ConnectedPoint, muxing::StreamMuxerBox, transport::Boxed as BoxedTransport},
     noise,
 };
@@ -71,9 +76,6 @@ use crate::{
     error::NetworkError,
     peers::Handshakes,
 };
-
-/// Peers on the local network, each with an address of it.
-pub type Found = Vec<(PeerId, Multiaddr)>;
 
 /// Transports of one skin as one.
 pub type Boxed = BoxedTransport<(PeerId, StreamMuxerBox)>;

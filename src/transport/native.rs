@@ -11,14 +11,14 @@ use libp2p::{
     },
     dns,
     identity::Keypair,
-    mdns, relay,
+    relay,
     swarm::behaviour::toggle::Toggle,
 };
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, finished, linked,
+    Boxed, SharedPolicy, behind_door, finished, linked,
     links::{Linked, Links},
-    meter, multiplex, noise, quic,
+    mdns, meter, multiplex, noise, quic,
     tcp::Tcp,
     webtransport, wss,
 };
@@ -27,35 +27,32 @@ use super::{certificates, hosts, small_writes};
 use crate::{
     config::{Config, TlsConfig},
     error::{ConfigError, NetworkError},
-    peers::transport_name,
+    peers::{Neighbour, transport_name},
     platform::{self, Executor, lock::lock},
 };
 
 /// Transports as one, whose connections are not given out yet.
 type Linking = BoxedTransport<(PeerId, Linked)>;
 
-/// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
-pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
+/// mDNS, where the configuration wants it.
+pub type LocalDiscovery = Toggle<mdns::Behaviour>;
 
 /// The search for peers on the local network.
 ///
 /// # Errors
-/// [`NetworkError::Transport`] where the system has no network interface to search on.
+/// [`NetworkError::Transport`] where the system does not tell its network interfaces.
 pub fn local_discovery(config: &Config, peer: PeerId) -> Result<LocalDiscovery, NetworkError> {
     let behaviour = config
         .uses_mdns()
-        .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), peer))
+        .then(|| mdns::Behaviour::new(peer))
         .transpose()
         .map_err(|error| failed("mdns", error))?;
     Ok(Toggle::from(behaviour))
 }
 
-/// What an event of the local search tells: peers that are there, and those that have not been heard of for too long.
-pub fn found(event: mdns::Event) -> (Found, Found) {
-    match event {
-        mdns::Event::Discovered(peers) => (peers, Vec::new()),
-        mdns::Event::Expired(peers) => (Vec::new(), peers),
-    }
+/// What an event of the local search tells.
+pub fn found(neighbour: Neighbour) -> Neighbour {
+    neighbour
 }
 
 /// Whether one of the transports listens at addresses of this form, the host's ports and interfaces aside.

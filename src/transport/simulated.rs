@@ -11,13 +11,12 @@ use libp2p::{
 };
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, finished, linked, links::Links, meter, multiplex,
-    noise,
+    Boxed, SharedPolicy, behind_door, finished, linked, links::Links, meter, multiplex, noise,
 };
 use crate::{
     config::{Config, TlsConfig},
     error::{ConfigError, NetworkError},
-    peers::transport_name,
+    peers::{Neighbour, transport_name},
     platform::{Executor, simulated::host},
 };
 
@@ -33,7 +32,7 @@ pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkE
 }
 
 /// There are no such events.
-pub fn found(event: Infallible) -> (Found, Found) {
+pub fn found(event: Infallible) -> Neighbour {
     match event {}
 }
 

@@ -3,8 +3,14 @@
 
 use std::{process::Command, time::Duration};
 
+use futures::FutureExt;
 use selkie::{
     DiscoveryError, NetworkError, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerId, PeerInfo,
+};
+
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    time::timeout,
 };
 
 use crate::support::*;
@@ -32,6 +38,12 @@ const TWO_HOSTS: &str = "ip link set lo up && ip link add lan type veth peer nam
 async fn peers_on_the_local_network_find_each_other() {
     let name = "local_network::peers_on_the_local_network_find_each_other";
     within(NETWORK, name, find_each_other()).await;
+}
+
+#[tokio::test]
+async fn who_is_on_the_link_says_where_it_is_and_no_more() {
+    let name = "local_network::who_is_on_the_link_says_where_it_is_and_no_more";
+    within(NETWORK, name, hear_lies()).await;
 }
 
 #[tokio::test]
@@ -112,6 +124,99 @@ async fn find_each_other() {
         matches!(ended, DiscoveryError::Network(NetworkError::NotRunning)),
         "{ended}"
     );
+}
+
+/// A packet of mDNS, as libp2p's own writes it, in which a peer is at some addresses, for the longest time that there is.
+fn says(peer: PeerId, addresses: &[String]) -> Vec<u8> {
+    let count = u8::try_from(addresses.len()).expect("few");
+    let mut packet = vec![0, 0, 0x84, 0, 0, 0, 0, 1, 0, 0, 0, count];
+    packet.extend(b"\x04_p2p\x04_udp\x05local\x00\x00\x0c\x00\x01\xff\xff\xff\xff");
+    packet.extend(b"\x00\x05\x03abc\x00");
+    for address in addresses {
+        let text = format!("dnsaddr={address}/p2p/{peer}");
+        let length = u8::try_from(text.len()).expect("short");
+        packet.extend(b"\x03abc\x00\x00\x10\x80\x01\xff\xff\xff\xff\x00");
+        packet.extend([length + 1, length]);
+        packet.extend(text.as_bytes());
+    }
+    packet
+}
+
+/// Says lies of a place, and then that a peer is at another one.
+async fn lie(of: &str, honest: PeerId, place: &String) {
+    let group = ("224.0.0.251", 5353);
+    let socket = UdpSocket::bind("10.77.0.1:0").await.expect("a port");
+    // To this host alone, as it may come from anywhere, from its network and from another. A host may refuse to take it, which is as well.
+    for from in ["10.77.0.1:0", "127.0.0.1:0"] {
+        let socket = UdpSocket::bind(from).await.expect("a port");
+        let packet = says(PeerId::random(), &[of.to_owned()]);
+        let _ = socket.send_to(&packet, ("10.77.0.1", 5353)).await;
+    }
+    // A path of HTTP, a server's name, nobody's port, and other hosts.
+    let lies = [
+        format!("{of}/x-parity-ws/%2Freboot%3Fnow"),
+        format!("{of}/tls/sni/router/ws"),
+        "/ip4/10.77.0.1/tcp/0".to_owned(),
+        "/ip4/10.77.0.7/tcp/80".to_owned(),
+        "/ip4/1.1.1.1/tcp/80".to_owned(),
+    ];
+    for packet in [
+        says(PeerId::random(), &lies),
+        says(honest, std::slice::from_ref(place)),
+    ] {
+        socket.send_to(&packet, group).await.expect("it is sent");
+    }
+}
+
+async fn hear_lies() {
+    let mut node = Node::start(listening("/ip4/10.77.0.1/tcp/0")).await;
+    let (victim, other) = (
+        TcpListener::bind("10.77.0.1:0").await.expect("a port"),
+        TcpListener::bind("10.77.0.1:0").await.expect("a port"),
+    );
+    let place = |listener: &TcpListener| {
+        let port = listener.local_addr().expect("bound").port();
+        format!("/ip4/10.77.0.1/tcp/{port}")
+    };
+    let (victims, place) = (place(&victim), place(&other));
+    let found = |event| match event {
+        NetworkEvent::PeersDiscovered(peers) => Some(peers),
+        _ => None,
+    };
+    // Until it listens; and once more, all of which it hears: what comes last says so.
+    let (first, second) = (PeerId::random(), PeerId::random());
+    let heard = loop {
+        lie(&victims, first, &place).await;
+        let heard = node.event("a neighbour", found);
+        if let Ok(heard) = timeout(Duration::from_millis(200), heard).await {
+            break heard;
+        }
+    };
+    lie(&victims, second, &place).await;
+    let again = node.event("another", found).await;
+    for (heard, honest) in [(heard, first), (again, second)] {
+        let ids: Vec<_> = heard.iter().map(|peer| peer.peer_id).collect();
+        assert_eq!(ids, [honest]);
+        assert_eq!(heard[0].addresses, [place.parse().expect("an address")]);
+    }
+    soon("the dial", other.accept())
+        .await
+        .expect("it is dialled");
+    assert!(victim.accept().now_or_never().is_none(), "it is dialled");
+    // Whoever makes up peers, one host has so many, and all of it costs others nothing.
+    let socket = UdpSocket::bind("10.77.0.1:0").await.expect("a port");
+    for number in 0..5000 {
+        let packet = says(PeerId::random(), std::slice::from_ref(&place));
+        // The system may drop some.
+        let _ = socket.try_send_to(&packet, "224.0.0.251:5353".parse().expect("an address"));
+        if number % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let found = node.discover_local_peers().await.expect("mDNS is on");
+    assert!((3..=32).contains(&found.len()), "{}", found.len());
+    let mut friend = Node::start(listening(TCP)).await;
+    connect(&mut node, &mut friend).await;
 }
 
 async fn start_in_the_dark() {

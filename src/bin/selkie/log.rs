@@ -1,7 +1,6 @@
 //! What is logged to stderr, and how often.
 //!
-//! By default errors only, and of each place in the code one a minute: a host without a route for multicast has mDNS
-//! complain with every packet. What was left out is counted, and said with the next line of that place. Who names a
+//! By default errors only, and of each place in the code one a minute: one that complains of every packet is to fill no disk. What was left out is counted, and said with the next line of that place. Who names a
 //! filter sees all that it lets through: by `--log`, else by `SELKIE_LOG`, else by a node's configuration, which may change while it runs.
 
 use std::{

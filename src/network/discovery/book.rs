@@ -12,7 +12,7 @@ use super::Discovery;
 use crate::{
     keyed::Keyed,
     network::{behaviour::Behaviour, guarded::Guarded},
-    peers::{Candidate, Direction, Teller},
+    peers::{Candidate, Direction},
     platform::Instant,
 };
 
@@ -98,7 +98,7 @@ impl Discovery {
         if !self.has_room_beyond() {
             return;
         }
-        let due = self.dialing.due(1, Teller::User, now);
+        let due = self.dialing.due(1, 0, now);
         let dials_users = !due.is_empty();
         self.dial_them(swarm, due, now);
         let has_all = self.shared.peers().outbound() >= self.wanted + MORE;

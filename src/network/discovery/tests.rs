@@ -75,7 +75,7 @@ fn a_seed_whose_dial_fails_at_once_is_dialled_again() {
     discovery.dial_seed(&mut swarm, &seed, reply, now);
     let answered = answer.try_recv().expect("it is said at once");
     assert!(matches!(answered, Err(NetworkError::Dial { .. })));
-    let due = discovery.dialing.due(1, Teller::User, now);
+    let due = discovery.dialing.due(1, 0, now);
     assert_eq!(
         due.len(),
         1,
@@ -159,7 +159,7 @@ fn a_dial_that_was_given_up_brings_no_peer() {
         assert_eq!(stage(&discovery, peer), Some(Stage::Ending));
         discovery.gone(&mut swarm, &peer, GIVEN_UP, now);
         let later = now + Duration::from_secs(3600);
-        assert!(discovery.dialing.due(1, Teller::User, later).is_empty());
+        assert!(discovery.dialing.due(1, 0, later).is_empty());
     }
 }
 
@@ -232,7 +232,7 @@ fn whom_the_user_has_dialled_is_dialled_again_when_it_is_lost() {
     discovery.dial(&mut swarm, address.clone(), reply, now);
     connects(&mut discovery, peer, &address, now);
     discovery.gone(&mut swarm, &peer, "it is gone", now);
-    let due = discovery.dialing.due(1, Teller::User, now + LOOK.0);
+    let due = discovery.dialing.due(1, 0, now + LOOK.0);
     let due: Vec<_> = due
         .into_iter()
         .map(|due| (due.peer, due.addresses))

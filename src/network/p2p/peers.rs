@@ -18,7 +18,8 @@ use crate::{
 const LOCAL_ANSWERS: Duration = Duration::from_secs(2);
 
 impl P2PNetworkManager {
-    /// The peers that mDNS has found on the local network and that are still there, each once, connected or not. It takes
+    /// The peers that mDNS has found on the local network and that are still there, each once, connected or not: 256 at most, 32 that one
+    /// host says, each as long as it was heard of in the last six minutes. Nobody has proved to be one of them who is not connected. It takes
     /// 2 s, in which neighbours answer.
     ///
     /// # Errors
@@ -35,7 +36,7 @@ impl P2PNetworkManager {
         platform::Delay::new(LOCAL_ANSWERS).await;
         // It may have ended meanwhile, and found nobody any more.
         self.running()?;
-        Ok(self.shared.state().local.peers())
+        Ok(self.shared.state().local.peers(platform::now()))
     }
 
     /// Dials all bootstrap peers, each at all its addresses; returns when the first is connected. From then on those that are

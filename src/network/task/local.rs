@@ -1,29 +1,31 @@
 //! Peers found on the local network.
 
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::peers::{Heard, Neighbour};
 
 impl Task {
-    /// Peers are there, and others have not been heard of for too long.
-    pub(super) fn on_found(
-        &mut self,
-        found: Vec<(PeerId, Multiaddr)>,
-        expired: &[(PeerId, Multiaddr)],
-    ) {
-        self.shared.state().local.update(&found, expired);
-        let mut peers: BTreeMap<PeerId, PeerInfo> = BTreeMap::new();
-        for (id, address) in found.into_iter().take(protocol::MAX_EXCHANGED_PEERS) {
-            self.swarm.behaviour_mut().gate.vouch(&address);
-            let peer = peers.entry(id).or_insert_with(|| PeerInfo::new(id));
-            peer.addresses.push(address);
-        }
-        if peers.is_empty() {
+    /// Somebody on the local network says that a peer is there. No more than a word: what may be dialled of it is up to the address policy.
+    pub(super) fn on_neighbour(&mut self, mut neighbour: Neighbour) {
+        let now = platform::now();
+        let gate = &self.swarm.behaviour().gate;
+        neighbour.addresses = gate.learnt_near(&neighbour);
+        if neighbour.addresses.is_empty() {
             return;
         }
-        let peers: Vec<_> = peers.into_values().collect();
-        self.discovery
-            .found(&mut self.swarm, &peers, platform::now());
-        self.shared.emit(NetworkEvent::PeersDiscovered(peers));
+        let info = PeerInfo {
+            addresses: neighbour.addresses.clone(),
+            ..PeerInfo::new(neighbour.peer)
+        };
+        let heard = self.shared.state().local.heard(neighbour, now);
+        if heard == Heard::LeftOut {
+            return;
+        }
+        if let Heard::New(Some(gave_way)) = heard {
+            self.discovery.left(&gave_way);
+        }
+        self.discovery.found(&mut self.swarm, &info, now);
+        if heard != Heard::Again {
+            self.shared.emit(NetworkEvent::PeersDiscovered(vec![info]));
+        }
     }
 }

@@ -161,10 +161,7 @@ impl Task {
             BehaviourEvent::Lanes(event) => self.on_lanes(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Streams(inbound) => self.on_stream(inbound),
-            BehaviourEvent::Local(event) => {
-                let (found, expired) = transport::found(event);
-                self.on_found(found, &expired);
-            }
+            BehaviourEvent::Local(event) => self.on_neighbour(transport::found(event)),
             BehaviourEvent::Circuits(event) => tracing::trace!(?event, "a circuit"),
             _ => {}
         }

@@ -25,7 +25,8 @@ pub(super) struct Index {
     pub(super) told: BTreeSet<(Instant, PeerId)>,
     /// How many such a teller told of.
     pub(super) counts: BTreeMap<Teller, usize>,
-    pub(super) dialling: usize,
+    /// How many of them are being dialled.
+    pub(super) dialling: BTreeMap<Teller, usize>,
     /// This node's own order.
     pub(super) order: Keyed,
 }
@@ -36,7 +37,7 @@ impl Index {
             queues: BTreeMap::new(),
             told: BTreeSet::new(),
             counts: BTreeMap::new(),
-            dialling: 0,
+            dialling: BTreeMap::new(),
             order,
         }
     }
@@ -49,7 +50,7 @@ impl Index {
                 let place = (at, self.order.hash_one(peer), peer);
                 queue.or_default().insert(place);
             }
-            State::Dialling => self.dialling += 1,
+            State::Dialling => *self.dialling.entry(target.teller).or_default() += 1,
             State::Connected | State::Away => {}
         }
         if target.may_be_forgotten() {
@@ -68,7 +69,11 @@ impl Index {
                 let place = (at, self.order.hash_one(peer), peer);
                 queue.map(|queue| queue.remove(&place));
             }
-            State::Dialling => self.dialling -= 1,
+            State::Dialling => {
+                if let Some(count) = self.dialling.get_mut(&target.teller) {
+                    *count -= 1;
+                }
+            }
             State::Connected | State::Away => {}
         }
         self.told.remove(&(target.told, peer));

@@ -10,7 +10,8 @@ fn address(port: u16) -> Multiaddr {
 }
 
 const ALL: usize = usize::MAX;
-const ANY: Teller = Teller::LocalNetwork;
+/// Neighbours at once.
+const ANY: usize = usize::MAX;
 
 fn second(now: Instant, seconds: u64) -> Instant {
     now + Duration::from_secs(seconds)
@@ -324,7 +325,45 @@ fn the_index_says_what_the_targets_are() {
             prop_assert_eq!(&dialing.index.queues, &index.queues);
             prop_assert_eq!(&dialing.index.told, &index.told);
             prop_assert_eq!(&dialing.index.counts, &index.counts);
-            prop_assert_eq!(dialing.index.dialling, index.dialling);
+            dialing.index.dialling.retain(|_, count| *count > 0);
+            prop_assert_eq!(&dialing.index.dialling, &index.dialling);
         }
     });
+}
+
+#[test]
+fn neighbours_that_do_not_answer_leave_places_to_others() {
+    let (mut now, seed) = (platform::now(), PeerId::random());
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    for port in 1..=100 {
+        dialing.told(Teller::LocalNetwork, PeerId::random(), address(port), now);
+    }
+    for _ in 0..10 {
+        let due = dialing.due(8, 4, now);
+        assert_eq!(due.len(), 4, "the others are for the book");
+        assert!(dialing.due(4, 4, now).is_empty());
+        for due in due {
+            dialing.failed(&due.peer, now);
+        }
+        now = second(now, 20);
+    }
+    assert_eq!(dialing.due(8, 4, now).len(), 4);
+    dialing.told(Teller::User, seed, address(1), now);
+    assert_eq!(dialing.due(8, 4, now)[0].peer, seed);
+}
+
+#[test]
+fn only_the_users_word_is_the_users() {
+    let (now, peer) = (platform::now(), PeerId::random());
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    dialing.told(Teller::LocalNetwork, peer, address(1), now);
+    dialing.told(Teller::User, peer, address(2), now);
+    assert_eq!(dialing.addresses(&peer), [address(1), address(2)]);
+    assert_eq!(dialing.users_addresses(&peer), [address(2)]);
+    let gone = PeerId::random();
+    dialing.told(Teller::LocalNetwork, gone, address(1), now);
+    for peer in [peer, gone] {
+        dialing.left(&peer);
+    }
+    assert!(dialing.knows(&peer) && !dialing.knows(&gone));
 }
