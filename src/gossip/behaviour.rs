@@ -1,12 +1,13 @@
 //! Gossipsub behind its guard.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
@@ -42,6 +43,9 @@ const MAX_UNREAD_TOGETHER: usize = 16 << 20;
 /// As much may wait for one that has neither said hello nor shown that it speaks none: whoever connects takes no place yet.
 const UNREAD_BY_STRANGER: usize = 128 << 10;
 
+/// Own messages of which is remembered that they found all queues full.
+const MAX_UNSENT: usize = 64;
+
 /// The score of whom nothing is held against. libp2p keeps for a while what it has of those that are gone, and looks at all of that each
 /// second, but not of who has more than none: so who comes under ever new names leaves nothing behind.
 const NOTHING: f64 = f64::MIN_POSITIVE;
@@ -58,6 +62,10 @@ pub(crate) struct Gossip {
     useless: RateLimiter,
     unread: Unread,
     sizes: Sizes,
+    /// Messages of our own that libp2p knows and nobody has, the last first: at most [`MAX_UNSENT`].
+    unsent: VecDeque<MessageId>,
+    /// Peers that are connected and whose score counts.
+    scored: BTreeSet<PeerId>,
     /// Whether somebody waits for [`GossipEvent::Room`].
     awaited: bool,
     /// libp2p's own, once a connection was there.
@@ -106,6 +114,8 @@ impl Gossip {
                 MAX_UNREAD_TOGETHER.max(2 * max_unread),
             ),
             sizes: Sizes::default(),
+            unsent: VecDeque::new(),
+            scored: BTreeSet::new(),
             awaited: false,
             decoder: None,
             actions: VecDeque::new(),
@@ -148,20 +158,39 @@ impl Gossip {
     /// Sends a message of our own.
     ///
     /// # Errors
-    /// libp2p's own; all queues are full where nobody takes part but strangers, none of which may have it.
+    /// libp2p's own; all queues are full where nobody who takes part has room for it, or may have it as a stranger. That is said before libp2p
+    /// hears of the message, which would take the next attempt for a copy. Where it found its queues full by itself, that is said of each
+    /// attempt until it has forgotten the message (`duplicate_cache_time`): nobody has it.
     pub(crate) fn publish(
         &mut self,
         topic: IdentTopic,
-        data: impl Into<Vec<u8>>,
+        data: Bytes,
     ) -> Result<MessageId, gossipsub::PublishError> {
-        let (data, now) = (data.into(), platform::now());
-        let (size, topic) = (data.len(), topic.hash());
+        use gossipsub::PublishError::{AllQueuesFull, Duplicate};
+        let (size, topic, now) = (data.len(), topic.hash(), platform::now());
         let takers = self.takers(&topic, size, now);
-        let reaches = |peer| !self.is_too_new(peer, size);
-        if !takers.is_empty() && !takers.iter().any(reaches) {
-            return Err(gossipsub::PublishError::AllQueuesFull(takers.len()));
+        let may_have = |peer| !self.is_too_new(peer, size) && self.unread.fits(peer, size);
+        if !takers.is_empty() && !takers.iter().any(may_have) {
+            return Err(AllQueuesFull(takers.len()));
         }
-        let id = self.inner.publish(topic, data)?;
+        let id = match self.inner.publish(topic.clone(), data.clone()) {
+            Ok(id) => id,
+            Err(error @ (AllQueuesFull(_) | Duplicate)) => {
+                let id = inner::message_id(topic.as_str(), &data);
+                let is_unsent = self.unsent.contains(&id);
+                if !is_unsent && matches!(error, AllQueuesFull(_)) {
+                    self.unsent.truncate(MAX_UNSENT - 1);
+                    self.unsent.push_front(id);
+                }
+                return Err(if is_unsent {
+                    AllQueuesFull(takers.len())
+                } else {
+                    error
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        self.unsent.retain(|unsent| *unsent != id);
         self.sizes.insert(id.clone(), size, None);
         self.unread.earn(size);
         self.sent(takers, &id, size, now);
@@ -306,11 +335,22 @@ impl Gossip {
         self.sizes.awaits_verdict(id)
     }
 
-    /// A peer's reputation is its score; what is less than half of what it takes to be let go counts for nothing.
+    /// A peer's reputation is its score; what is less than half of what it takes to be let go counts for nothing. libp2p's does not fade as
+    /// reputation does: of those that [`Self::scored`] names it is to be set again from time to time.
     pub(crate) fn set_score(&mut self, peer: &PeerId, reputation: f64) {
         let counts = reputation <= self.disconnect_at / 2.0;
+        if counts && self.members.get(peer).is_some() {
+            self.scored.insert(*peer);
+        } else {
+            self.scored.remove(peer);
+        }
         let score = if counts { reputation } else { NOTHING };
         self.inner.set_application_score(peer, score);
+    }
+
+    /// The connected peers whose score counts.
+    pub(crate) fn scored(&self) -> Vec<PeerId> {
+        self.scored.iter().copied().collect()
     }
 
     /// A peer is known to be one of ours, or plain libp2p. False: there is no place for it, and no gossip with it.
@@ -498,6 +538,7 @@ impl NetworkBehaviour for Gossip {
                 }
                 if closed.remaining_established == 0 {
                     self.members.remove(&closed.peer_id);
+                    self.scored.remove(&closed.peer_id);
                     self.reading.forget(&closed.peer_id, platform::now());
                     self.useless.forget(&closed.peer_id, platform::now());
                     self.unread.clear(&closed.peer_id);

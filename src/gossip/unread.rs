@@ -128,18 +128,26 @@ impl Unread {
 
     /// A message goes to a peer that asked for it, which nobody waits for. False: there is no room for it.
     pub(super) fn count(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
-        let account = self.accounts.entry(peer).or_default();
-        let (bytes, messages) = (account.bytes + size, account.messages + 1);
-        let is_over = messages > 1 && bytes > self.most(&peer);
-        if is_over || bytes > self.max_bytes || messages > self.max_messages {
+        self.accounts.entry(peer).or_default();
+        if !self.fits(&peer, size) {
             self.lose(peer, now);
             return false;
         }
         if let Some(account) = self.accounts.get_mut(&peer) {
-            (account.bytes, account.messages) = (bytes, messages);
+            account.bytes += size;
+            account.messages += 1;
             self.together += size;
         }
         true
+    }
+
+    /// Whether there is room for a message to a peer.
+    pub(super) fn fits(&self, peer: &PeerId, size: usize) -> bool {
+        let account = self.accounts.get(peer);
+        let before = account.map_or((0, 0), |account| (account.bytes, account.messages));
+        let (bytes, messages) = (before.0 + size, before.1 + 1);
+        let is_over = messages > 1 && bytes > self.most(peer);
+        !is_over && bytes <= self.max_bytes && messages <= self.max_messages
     }
 
     /// What may wait for one peer, in bytes, beside what waits for others.

@@ -636,6 +636,7 @@ impl Task {
         self.ask_for_stakes(now);
         self.discovery.on_time(&mut self.swarm, now);
         self.requests.on_time(now);
+        self.score_again(now);
         self.publish_held(|_| true);
         self.bridge();
     }

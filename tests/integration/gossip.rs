@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use libp2p::{identify, swarm::SwarmEvent};
-use selkie::{Config, Item, ItemKind, NetworkEvent, Verdict};
+use selkie::{Config, Item, ItemKind, NetworkError, NetworkEvent, Verdict};
 
 use crate::{
     raw_peer::{RawEvent, RawPeer, framed, good_hello},
@@ -153,6 +153,40 @@ async fn of_a_burst_nothing_is_lost_in_silence() {
         }
         assert!(missed > 0, "the bound holds");
     }
+}
+
+/// A node whose rules a plain peer, the only one there, has just broken once: so far that nothing is published to it.
+async fn beside_one_that_did_wrong(half_life: Duration) -> (Node, RawPeer) {
+    let mut config = listening(TCP);
+    config.security.peer_scoring.disconnect_at = -12.0;
+    config.security.peer_scoring.half_life = half_life;
+    let mut node = Node::with(config, TestChain::default()).await;
+    let mut plain = RawPeer::plain().await;
+    plain.subscribe("news");
+    plain.subscribe(TRANSACTIONS);
+    plain.dial(node.address());
+    plain.subscribed(TRANSACTIONS).await;
+    node.connected(plain.id).await;
+    plain.publish(TRANSACTIONS, "bad money");
+    node.scored(plain.id).await;
+    (node, plain)
+}
+
+#[tokio::test]
+async fn what_gossip_sends_to_nobody_is_not_sent() {
+    let (node, _plain) = beside_one_that_did_wrong(Duration::from_secs(600)).await;
+    let sent = node.submit(Item::new(ItemKind::Transaction, "good money"));
+    let error = sent.await.expect_err("nobody has it");
+    assert!(matches!(error, NetworkError::NotSent { .. }), "{error}");
+    assert!(node.message_metrics().message_success_rate < 1.0);
+}
+
+#[tokio::test]
+async fn a_misdeed_fades_in_gossip_too() {
+    let (node, mut plain) = beside_one_that_did_wrong(Duration::from_secs(1)).await;
+    let sends = async { while node.publish_topic("news", "good news").await.is_err() {} };
+    soon("the end of it", sends).await;
+    assert_eq!(plain.gossip().await.1, b"good news");
 }
 
 #[tokio::test]

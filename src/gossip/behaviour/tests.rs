@@ -216,7 +216,7 @@ proptest! {
                 gossip.unsubscribe(&topic);
                 gossip.subscribe(&topic).expect("allowed");
             }
-            ids.extend(gossip.publish(topic.clone(), number.to_be_bytes()));
+            ids.extend(gossip.publish(topic.clone(), number.to_be_bytes().to_vec().into()));
             drain(&mut gossip);
         }
     }
@@ -285,7 +285,9 @@ fn who_is_not_known_yet_leaves_little_unread() {
     drain(&mut gossip);
     for number in 0..5 {
         let message = vec![number; UNREAD_BY_STRANGER / 2];
-        gossip.publish(topic.clone(), message).expect("published");
+        gossip
+            .publish(topic.clone(), message.into())
+            .expect("published");
     }
     let unread = [stranger.0, known.0].map(|peer| gossip.unread.bytes(&peer));
     assert_eq!(unread, [UNREAD_BY_STRANGER, UNREAD_BY_STRANGER / 2 * 5]);
@@ -293,10 +295,86 @@ fn who_is_not_known_yet_leaves_little_unread() {
     assert_eq!(lost.get(&stranger.0), Some(&3));
     disconnect(&mut gossip, known);
     let message = vec![7; UNREAD_BY_STRANGER + 1];
-    let published = gossip.publish(topic.clone(), message);
+    let published = gossip.publish(topic.clone(), message.into());
     let full = gossipsub::PublishError::AllQueuesFull(1);
     assert_eq!(
         published.expect_err("nobody may have it").to_string(),
         full.to_string()
     );
+}
+
+/// Somebody that takes part in the topic, and reads nothing.
+fn deaf(gossip: &mut Gossip, number: usize) -> (PeerId, ConnectionId) {
+    let peer = connect(gossip, number);
+    let takes_part = [0x0a, 8, 0x08, 1, 0x12, 4, b'o', b'u', b'r', b's'];
+    hear(gossip, peer, &takes_part);
+    assert!(gossip.admit(peer.0, false));
+    drain(gossip);
+    peer
+}
+
+/// Publishes until all queues are full, and returns what was not sent.
+fn fill(gossip: &mut Gossip, topic: &IdentTopic) -> Bytes {
+    for number in 0..10_000_u32 {
+        let message = Bytes::from(number.to_be_bytes().to_vec());
+        match gossip.publish(topic.clone(), message.clone()) {
+            Ok(_) => {}
+            Err(gossipsub::PublishError::AllQueuesFull(_)) => return message,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("a queue has an end")
+}
+
+#[test]
+fn what_nobody_had_room_for_may_be_published_again() {
+    let (mut gossip, topic) = gossip();
+    let first = deaf(&mut gossip, 0);
+    let message = fill(&mut gossip, &topic);
+    disconnect(&mut gossip, first);
+    deaf(&mut gossip, 1);
+    gossip
+        .publish(topic.clone(), message.clone())
+        .expect("there is room");
+    let again = gossip.publish(topic, message);
+    assert!(
+        matches!(again, Err(gossipsub::PublishError::Duplicate)),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn what_libp2p_had_no_room_for_is_called_no_copy() {
+    let (mut gossip, topic) = gossip();
+    // As where hints wait beside messages.
+    gossip.unread = Unread::new(1 << 30, 1 << 20, 1 << 30);
+    deaf(&mut gossip, 0);
+    let message = fill(&mut gossip, &topic);
+    for _ in 0..3 {
+        let again = gossip.publish(topic.clone(), message.clone());
+        let is_full = matches!(again, Err(gossipsub::PublishError::AllQueuesFull(_)));
+        assert!(is_full, "{again:?}");
+    }
+    for number in 0..2 * MAX_UNSENT {
+        let other = Bytes::from(format!("another {number}"));
+        assert!(gossip.publish(topic.clone(), other).is_err());
+    }
+    assert!(gossip.unsent.len() <= MAX_UNSENT);
+}
+
+#[test]
+fn scores_that_count_are_known_until_they_fade_or_their_peer_goes() {
+    let (mut gossip, _) = gossip();
+    let disconnect_at = gossip.disconnect_at;
+    let [one, other] = [1, 2].map(|number| connect(&mut gossip, number));
+    gossip.set_score(&PeerId::random(), disconnect_at);
+    for peer in [one, other] {
+        gossip.set_score(&peer.0, disconnect_at * 0.8);
+    }
+    assert_eq!(gossip.scored().len(), 2);
+    gossip.set_score(&one.0, disconnect_at * 0.4);
+    assert_eq!(gossip.scored(), [other.0]);
+    assert!(gossip.inner.peer_score(&one.0) >= Some(0.0));
+    disconnect(&mut gossip, other);
+    assert!(gossip.scored().is_empty());
 }

@@ -86,6 +86,14 @@ impl Task {
             .emit(NetworkEvent::GossipImpaired { peer_id, reason });
     }
 
+    /// Reputations fade, and may be forgiven: so do the scores that follow them.
+    pub(super) fn score_again(&mut self, now: Instant) {
+        for peer in self.swarm.behaviour().gossip.scored() {
+            let score = self.shared.peers().reputation().score(&peer, now);
+            self.swarm.behaviour_mut().gossip.set_score(&peer, score);
+        }
+    }
+
     /// A peer is ready: one of ours, or a plain one, which needs a place.
     pub(super) fn admit_to_gossip(&mut self, id: PeerId, info: &PeerInfo) {
         let gossip = &mut self.swarm.behaviour_mut().gossip;

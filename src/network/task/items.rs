@@ -15,6 +15,9 @@ use crate::{
 /// Batches that were checked together, and what the chain says to each; `None`: the host is ending.
 pub(super) type Checks = Vec<(Ticket, Option<Judged>)>;
 
+/// What gossip made of items, in order; none where they are not gossiped.
+type Gossiped = Vec<Result<(), NetworkError>>;
+
 impl Task {
     /// A peer's item is at the door.
     ///
@@ -228,7 +231,8 @@ impl Task {
         if let Some((block, source)) = answer.accepted() {
             self.intake.note_block(&block.key);
             self.shared.state().recorder.received();
-            self.block_accepted(block, source, Way::Other);
+            let gossiped = self.block_accepted(block, source, Way::Other);
+            self.count_unsent(&gossiped);
         }
         if let Some((source, reason)) = answer.refused() {
             self.shared.emit(NetworkEvent::ItemRefused {
@@ -241,18 +245,25 @@ impl Task {
         propagation.answered(answer, platform::now());
     }
 
-    /// A block that the chain has accepted goes on, and is told of, the first time that it comes.
-    fn block_accepted(&mut self, block: &AcceptedBlock, source: Option<PeerId>, way: Way) {
+    /// A block that the chain has accepted goes on, and is told of, the first time that it comes. Returns what gossip made of it.
+    fn block_accepted(
+        &mut self,
+        block: &AcceptedBlock,
+        source: Option<PeerId>,
+        way: Way,
+    ) -> Gossiped {
         if !block.is_first {
-            return;
+            return Vec::new();
         }
         self.has_brought(source, ItemKind::Block);
         self.alarm.block(platform::now());
         let data = &block.block.data;
         // Gossip passes on what came by it.
-        if way != Way::Gossip {
-            self.gossip_on(ItemKind::Block, [data.clone()]);
-        }
+        let gossiped = if way == Way::Gossip {
+            Vec::new()
+        } else {
+            self.gossip_on(ItemKind::Block, [data.clone()])
+        };
         self.shared.emit(NetworkEvent::ItemAccepted {
             item: Item::Block(block.block.clone()),
             id: block.id.clone(),
@@ -262,6 +273,7 @@ impl Task {
         if let Some(sync) = &mut self.swarm.behaviour_mut().lanes.core.sync {
             sync.offer(&block.block, source, platform::now());
         }
+        gossiped
     }
 
     pub(super) fn on_judged(&mut self, checks: Checks) {
@@ -296,7 +308,8 @@ impl Task {
                 if let (Some(misdeed), Some(peer)) = (judged.misdeed.take(), source.peer()) {
                     self.note(peer, misdeed);
                 }
-                self.conclude(kind, (source.peer(), source.way()), judged);
+                let gossiped = self.conclude(kind, (source.peer(), source.way()), judged);
+                self.count_unsent(&gossiped);
                 self.settle(source, outcome);
             }
         }
@@ -313,38 +326,41 @@ impl Task {
         if reaches && judged.is_again() {
             outcomes = vec![Err(ProtocolError::Duplicate)].into_iter();
         }
-        let sent = judged.count() - judged.refused.len();
-        let nowhere = sent > 0 && !(reaches && self.reaches(kind));
-        let topic = protocol::topic(&self.config.chain.network_id, kind);
         if !reaches {
             judged.withdraw();
         }
-        self.conclude(kind, (None, Way::Other), judged);
+        let by_lanes = reaches && self.swarm.behaviour().lanes.open_peers() > 0;
+        let topic = protocol::topic(&self.config.chain.network_id, kind);
+        let mut gossiped = self.conclude(kind, (None, Way::Other), judged).into_iter();
+        // What is accepted is delivered here all the same, and in the pool.
+        let mut is_sent = |id: ItemId| {
+            let by_gossip = gossiped.next().is_some_and(|gossiped| gossiped.is_ok());
+            let topic = || topic.clone();
+            (by_lanes || by_gossip)
+                .then_some(id)
+                .ok_or_else(|| ProtocolError::NotSent { topic: topic() })
+        };
+        let outcomes: Outcomes = outcomes
+            .map(|outcome| outcome.and_then(&mut is_sent))
+            .collect();
+        let is_lost = |fate: &&Result<_, _>| matches!(fate, Err(ProtocolError::NotSent { .. }));
+        let sent = outcomes.iter().filter(|fate| fate.is_ok()).count();
+        let lost = outcomes.iter().filter(is_lost).count();
         let mut state = self.shared.state();
-        if nowhere {
-            state.recorder.unsent(sent as u64);
-        } else {
-            state.recorder.sent(sent as u64);
-        }
+        state.recorder.sent(sent as u64);
+        state.recorder.unsent(lost as u64);
         drop(state);
-        let answer = if nowhere && !reaches {
+        let answer = if lost > 0 && !reaches {
             Err(NetworkError::NoPeers { topic })
         } else {
-            // What is accepted is delivered here all the same, and in the pool.
-            let is_sent = |id: ItemId| match nowhere {
-                true => Err(ProtocolError::NotSent {
-                    topic: topic.clone(),
-                }),
-                false => Ok(id),
-            };
+            let mut outcomes = outcomes.into_iter();
             let refused = refused.into_iter();
             let fate = |refused: Option<ProtocolError>| match refused {
                 Some(refused) => Some(Err(refused)),
-                None => Some(outcomes.next()?.and_then(is_sent)),
+                None => outcomes.next(),
             };
             let fates: Outcomes = refused.filter_map(fate).collect();
-            let is_lost = |fate| matches!(fate, &Err(ProtocolError::NotSent { .. }));
-            if nowhere && fates.iter().all(is_lost) {
+            if lost > 0 && fates.iter().all(|fate| is_lost(&fate)) {
                 Err(NetworkError::NotSent { topic })
             } else {
                 Ok(fates)
@@ -354,8 +370,13 @@ impl Task {
         let _ = reply.send(answer);
     }
 
-    /// What a batch came to goes where it belongs, whoever brought it.
-    fn conclude(&mut self, kind: ItemKind, (source, way): (Option<PeerId>, Way), judged: Judged) {
+    /// What a batch came to goes where it belongs, whoever brought it. Returns what gossip made of each accepted one, in order.
+    fn conclude(
+        &mut self,
+        kind: ItemKind,
+        (source, way): (Option<PeerId>, Way),
+        judged: Judged,
+    ) -> Gossiped {
         if !judged.accepted.is_empty() {
             self.has_brought(source, kind);
         }
@@ -374,12 +395,14 @@ impl Task {
             ..
         } = judged;
         // Gossip passes on what came by it.
-        if way != Way::Gossip {
-            self.gossip_on(kind, accepted.iter().map(|item| item.data.clone()));
-        }
+        let mut gossiped = if way == Way::Gossip {
+            Vec::new()
+        } else {
+            self.gossip_on(kind, accepted.iter().map(|item| item.data.clone()))
+        };
         self.shared.emit_all(events);
         if let Some(block) = block {
-            self.block_accepted(&block, source, way);
+            gossiped.extend(self.block_accepted(&block, source, way));
             self.swarm
                 .behaviour_mut()
                 .lanes
@@ -396,6 +419,7 @@ impl Task {
                 .propagation
                 .concluded(kind, source, accepted, refused, now);
         }
+        gossiped
     }
 
     /// What a peer has brought was new here, and right; a full node keeps those that do.
@@ -405,26 +429,37 @@ impl Task {
         }
     }
 
-    /// Gossips items to peers that have them from nowhere else.
-    fn gossip_on(&mut self, kind: ItemKind, items: impl IntoIterator<Item = Bytes>) {
-        if self.gossips(kind) {
-            let topic = protocol::topic(&self.config.chain.network_id, kind);
-            for data in items {
-                match self.publish(&topic, data.clone()) {
-                    // Plain peers may be gone the next moment.
-                    Ok(()) | Err(NetworkError::NoPeers { .. }) => {}
-                    Err(NetworkError::Protocol(ProtocolError::Duplicate)) => {
-                        let gossip = &mut self.swarm.behaviour_mut().gossip;
-                        let known = gossip.pass_on(&IdentTopic::new(&topic), &data);
-                        self.passed_on(known);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%topic, %error, "an item is not gossiped");
-                        self.shared.state().recorder.unsent(1);
-                    }
-                }
-            }
+    /// Gossips items to peers that have them from nowhere else; what became of each, or nothing where there is no such peer.
+    fn gossip_on(&mut self, kind: ItemKind, items: impl IntoIterator<Item = Bytes>) -> Gossiped {
+        if !self.gossips(kind) {
+            return Vec::new();
         }
+        let topic = protocol::topic(&self.config.chain.network_id, kind);
+        let items = items.into_iter();
+        items.map(|data| self.gossip_one(&topic, data)).collect()
+    }
+
+    fn gossip_one(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
+        let published = self.publish(topic, data.clone());
+        match &published {
+            Err(NetworkError::Protocol(ProtocolError::Duplicate)) => {
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                let known = gossip.pass_on(&IdentTopic::new(topic), &data);
+                self.passed_on(known);
+                return Ok(());
+            }
+            Ok(()) | Err(NetworkError::NoPeers { .. }) => {}
+            Err(error) => tracing::warn!(%topic, %error, "an item is not gossiped"),
+        }
+        published
+    }
+
+    /// Counts others' items that were not gossiped. Where nobody is there any more, nobody lacks them.
+    fn count_unsent(&self, gossiped: &[Result<(), NetworkError>]) {
+        let is_lost =
+            |fate: &&Result<_, _>| !matches!(fate, Ok(()) | Err(NetworkError::NoPeers { .. }));
+        let lost = gossiped.iter().filter(is_lost).count();
+        self.shared.state().recorder.unsent(lost as u64);
     }
 
     /// Whether there is a peer that gets what is published now.
