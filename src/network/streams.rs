@@ -5,8 +5,9 @@
 //! streams. Its shape is kept: a handler that negotiates, and streams that are their owner's from then on.
 //!
 //! A peer's stream is its protocol's handler's once the peer is past the hello: one that comes before waits for that, and goes with a
-//! peer that is refused or banned. Bounds: [`MAX_PROTOCOLS`] names of [`MAX_NAME`] bytes, all of which identify tells;
-//! [`MAX_STREAMS`] streams each way with a peer, [`MAX_INBOUND`] of all peers'; and a peer opens no more than [`OPENED`]. What is beyond is reset.
+//! peer that is refused or banned. Such early ones are few ([`MAX_EARLY_OF_ACCOUNT`], [`MAX_EARLY`] of all) and take nobody's
+//! place: who never says hello keeps nobody out but others that have not. Bounds: [`MAX_PROTOCOLS`] names of [`MAX_NAME`] bytes, all of which identify tells;
+//! [`MAX_STREAMS`] streams each way with a peer, [`MAX_INBOUND`] of all peers past the hello; and a peer opens no more than [`OPENED`]. What is beyond is reset.
 //! What a stream has unread is bounded by its connection's windows (`transport/`), whether or not anybody reads it; and it never makes the connection stand
 //! (`streams/ahead.rs`), but where there is no room for what is unread; there those are reset that nobody reads (`streams/keeper.rs`).
 //!
@@ -34,7 +35,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::shared::SharedTable;
 use crate::{
     error::{NetworkError, ProtocolError},
-    peers::Stage,
+    peers::{Account, Stage},
     platform::lock::lock,
     traffic::Rate,
     transport::links::Links,
@@ -54,8 +55,11 @@ pub(crate) const MAX_PROTOCOLS: usize = 16;
 pub(crate) const MAX_NAME: usize = 64;
 /// Streams that are open with a peer at once, each way.
 pub(crate) const MAX_STREAMS: usize = 16;
-/// Streams that all peers together have open here.
+/// Streams that all peers past the hello together have open here.
 const MAX_INBOUND: usize = 1024;
+/// Streams that wait for a hello, of all peers of one account, and of all.
+const MAX_EARLY_OF_ACCOUNT: usize = MAX_STREAMS;
+const MAX_EARLY: usize = 256;
 /// How often a peer may open one on a connection.
 const OPENED: Rate = Rate {
     per_second: 100,
@@ -121,7 +125,7 @@ pub(crate) struct Streams {
     many: usize,
     inbound: Arc<Semaphore>,
     /// Streams of peers that are not past the hello.
-    early: HashMap<PeerId, Vec<(StreamProtocol, ProtocolStream)>>,
+    early: Early,
     events: VecDeque<ToSwarm<Inbound, Wanted>>,
 }
 
@@ -130,6 +134,37 @@ struct Places {
     theirs: Arc<Semaphore>,
     ours: Arc<Semaphore>,
     connections: Vec<ConnectionId>,
+    /// By its last connection.
+    account: Option<Account>,
+}
+
+/// Streams of peers that are not past the hello, and the accounts of these.
+#[derive(Default)]
+struct Early(HashMap<PeerId, (Account, Vec<(StreamProtocol, ProtocolStream)>)>);
+
+impl Early {
+    /// One more waits, or is reset where there is no room for it.
+    fn wait(
+        &mut self,
+        (peer, account): (PeerId, Account),
+        stream: (StreamProtocol, ProtocolStream),
+    ) {
+        let (mut all, mut theirs) = (0, 0);
+        for (payer, streams) in self.0.values() {
+            all += streams.len();
+            theirs += if *payer == account { streams.len() } else { 0 };
+        }
+        if all < MAX_EARLY && theirs < MAX_EARLY_OF_ACCOUNT {
+            let (_, streams) = self.0.entry(peer).or_insert((account, Vec::new()));
+            streams.push(stream);
+        }
+    }
+
+    /// A peer waits no longer, with its streams.
+    fn leave(&mut self, peer: &PeerId) -> Vec<(StreamProtocol, ProtocolStream)> {
+        let waited = self.0.remove(peer);
+        waited.map(|(_, streams)| streams).unwrap_or_default()
+    }
 }
 
 impl Default for Places {
@@ -139,6 +174,7 @@ impl Default for Places {
             theirs: places(),
             ours: places(),
             connections: Vec::new(),
+            account: None,
         }
     }
 }
@@ -163,7 +199,7 @@ impl Streams {
             peers: HashMap::new(),
             many: FEW,
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
-            early: HashMap::new(),
+            early: Early::default(),
             events: VecDeque::new(),
         }
     }
@@ -222,19 +258,22 @@ impl Streams {
 
     /// A peer is past the hello.
     pub(crate) fn ready(&mut self, peer: PeerId) {
-        for (protocol, stream) in self.early.remove(&peer).unwrap_or_default() {
+        for (protocol, stream) in self.early.leave(&peer) {
             self.serve(peer, protocol, stream);
         }
     }
 
     /// A peer is gone.
     pub(crate) fn gone(&mut self, peer: &PeerId) {
-        self.early.remove(peer);
+        self.early.leave(peer);
     }
 
-    fn serve(&mut self, peer: PeerId, protocol: StreamProtocol, stream: ProtocolStream) {
-        // One of a protocol that is handled no more is reset.
-        if let Some(serve) = self.handled.get(&protocol) {
+    fn serve(&mut self, peer: PeerId, protocol: StreamProtocol, mut stream: ProtocolStream) {
+        // One of a protocol that is handled no more is reset, and so is one too many.
+        if let Some(serve) = self.handled.get(&protocol)
+            && let Ok(place) = Arc::clone(&self.inbound).try_acquire_owned()
+        {
+            stream.takes(place);
             self.events.push_back(ToSwarm::GenerateEvent(Inbound {
                 peer,
                 protocol,
@@ -254,15 +293,11 @@ impl Streams {
             self.peers.retain(|_, places| places.are_used());
             self.many = FEW + 2 * self.peers.len();
         }
-        let theirs = Arc::clone(&self.peers.entry(peer).or_default().theirs);
-        let inbound = Arc::clone(&self.inbound);
+        let places = self.peers.entry(peer).or_default();
+        places.account = Some(Account::of(peer, remote));
+        let theirs = Arc::clone(&places.theirs);
         let link = self.links.of(connection, (peer, endpoint), remote);
-        Handler::new(
-            Arc::clone(&self.names),
-            [theirs, inbound],
-            link,
-            self.timeout,
-        )
+        Handler::new(Arc::clone(&self.names), theirs, link, self.timeout)
     }
 }
 
@@ -321,7 +356,9 @@ impl NetworkBehaviour for Streams {
         match stage {
             Some(Stage::Ready | Stage::Plain) => self.serve(peer, protocol, stream),
             Some(Stage::Greeting | Stage::Greeted) => {
-                self.early.entry(peer).or_default().push((protocol, stream));
+                let account = self.peers.get(&peer).and_then(|places| places.account);
+                let account = account.unwrap_or(Account::Peer(peer));
+                self.early.wait((peer, account), (protocol, stream));
             }
             // It is on its way out.
             Some(Stage::Leaving | Stage::Ending) | None => drop(stream),

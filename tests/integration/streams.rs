@@ -510,3 +510,59 @@ async fn a_plain_peer_is_served_once_it_is_known_and_has_no_more_than_its_share(
     echoes(stream, b"of another make").await;
     served.await.expect("no panic").expect("it ends in order");
 }
+
+/// A peer that says no hello, though it is one of ours by what identify says: here nothing, so it is not known what it is.
+#[derive(NetworkBehaviour)]
+struct Silent {
+    streams: libp2p_stream::Behaviour,
+}
+
+#[tokio::test]
+async fn strangers_that_say_no_hello_take_nobody_s_place() {
+    let mut config = listening(TCP);
+    config.network.connection_timeout = Duration::from_secs(60);
+    let mut node = Node::start(config).await;
+    node.handle(ECHO, echo).await.expect("it runs");
+    let mut friend = Node::start(listening(TCP)).await;
+    connect(&mut friend, &mut node).await;
+    // As many as would fill the room of all, and some that wait on.
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let mut silent = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                libp2p::tcp::Config::default(),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .expect("a transport")
+            .with_behaviour(|_| Silent {
+                streams: libp2p_stream::Behaviour::new(),
+            })
+            .expect("a behaviour")
+            .with_swarm_config(|config| {
+                config.with_idle_connection_timeout(Duration::from_secs(60))
+            })
+            .build();
+        let mut control = silent.behaviour().streams.new_control();
+        silent.dial(node.address()).expect("it can be dialled");
+        tokio::spawn(async move {
+            loop {
+                silent.select_next_some().await;
+            }
+        });
+        for _ in 0..MAX {
+            match control
+                .open_stream(node.id(), StreamProtocol::new(ECHO))
+                .await
+            {
+                Ok(stream) => held.push(stream),
+                Err(_) => break,
+            }
+        }
+    }
+    assert!(held.len() > 512, "{}", held.len());
+    for _ in 0..MAX {
+        echoes(opened(&friend, &node).await, b"there is room").await;
+    }
+}

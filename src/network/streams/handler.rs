@@ -48,8 +48,8 @@ impl std::fmt::Debug for Wanted {
 /// See the module's documentation.
 pub(crate) struct Handler {
     names: Names,
-    /// Where the peer's streams find room: all of these have to have some.
-    rooms: [Arc<Semaphore>; 2],
+    /// Where the peer's streams find room.
+    room: Arc<Semaphore>,
     pace: Pace,
     timeout: Duration,
     /// At most as many as have a place.
@@ -64,13 +64,13 @@ pub(crate) struct Handler {
 impl Handler {
     pub(super) fn new(
         names: Names,
-        rooms: [Arc<Semaphore>; 2],
+        room: Arc<Semaphore>,
         link: Option<Arc<Link>>,
         timeout: Duration,
     ) -> Self {
         Self {
             names,
-            rooms,
+            room,
             pace: Pace::new(OPENED),
             timeout,
             wanted: VecDeque::new(),
@@ -80,20 +80,18 @@ impl Handler {
         }
     }
 
-    /// A stream that is open now, with its places.
-    fn opened(&mut self, stream: Stream, places: Vec<OwnedSemaphorePermit>) -> ProtocolStream {
+    /// A stream that is open now, with its place.
+    fn opened(&mut self, stream: Stream, place: OwnedSemaphorePermit) -> ProtocolStream {
         let stream = self.keeper.keep(stream);
-        ProtocolStream::new(stream, self.connection.subscribe(), places)
+        ProtocolStream::new(stream, self.connection.subscribe(), place)
     }
 
     /// The peer has opened one; where there is no room it is dropped, which resets it.
     fn take(&mut self, protocol: StreamProtocol, stream: Stream) {
-        let rooms = self.rooms.iter().cloned();
-        let places: Result<Vec<_>, _> = rooms.map(Semaphore::try_acquire_owned).collect();
-        if let Ok(places) = places
+        if let Ok(place) = Arc::clone(&self.room).try_acquire_owned()
             && self.pace.admits(1, platform::now())
         {
-            let stream = self.opened(stream, places);
+            let stream = self.opened(stream, place);
             self.came.push_back((protocol, stream));
         }
     }
@@ -144,7 +142,7 @@ impl ConnectionHandler for Handler {
                 protocol: (stream, _),
                 info: wanted,
             }) => {
-                let stream = self.opened(stream, vec![wanted.place]);
+                let stream = self.opened(stream, wanted.place);
                 // Who asked may be gone; then it is dropped.
                 let _ = wanted.reply.send(Ok(stream));
             }

@@ -23,20 +23,25 @@ pub struct ProtocolStream {
     /// Closed by its end.
     connection: watch::Receiver<()>,
     /// Free again with the stream.
-    _places: Vec<OwnedSemaphorePermit>,
+    places: Vec<OwnedSemaphorePermit>,
 }
 
 impl ProtocolStream {
     pub(super) fn new(
         inner: Arc<Ahead<Stream>>,
         connection: watch::Receiver<()>,
-        places: Vec<OwnedSemaphorePermit>,
+        place: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             inner,
             connection,
-            _places: places,
+            places: vec![place],
         }
+    }
+
+    /// It has one more place, until it is dropped.
+    pub(super) fn takes(&mut self, place: OwnedSemaphorePermit) {
+        self.places.push(place);
     }
 
     /// Ready when the connection has ended, for who has nothing to read or to write just then: a stream holds its place until it is
