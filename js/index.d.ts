@@ -83,6 +83,13 @@ export interface NodeOptions {
    * of your own, a crate on top of `selkie` that registers its chains, with the glue that belongs to it.
    */
   wasm?: WasmSource | WasmBuild
+  /**
+   * What the WebAssembly says of its work, up to this level: to the console of the thread that the node runs on, at once, and as `log` events. Nodes of one
+   * thread share their WebAssembly (`wasm`), and its log: each hears the lines of all. `'debug'` and `'trace'` have those of all its libraries and slow the node
+   * down. The package's own WebAssembly is built without a line of it, and then this is a {@link ConfigError}: give a build of your own
+   * ({@link NodeOptions.wasm}) whose crate does not ask for the feature `silent` of `selkie`. **Default:** no such lines.
+   */
+  log?: LogLevel
   /** Called as the WebAssembly arrives; `total` is absent when the server does not tell. */
   onProgress?: (progress: { loaded: number; total?: number }) => void
 }
@@ -180,6 +187,9 @@ export interface StateAnswer {
   /** In the chain's own form. **Default:** empty. */
   proof?: Uint8Array
 }
+
+/** How much a line matters, the gravest first. */
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 export type Storage = 'indexeddb' | 'memory' | { directory: string }
 
@@ -369,8 +379,12 @@ export interface NodeEvents {
    * until one answers. `height` is that of the state that is asked for; undefined: none is trusted yet.
    */
   'state:unverified': { height?: bigint; reason: string }
-  /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
-  log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
+  /**
+   * What has no event of its own, in a sentence: an address at which this node listens (`'info'`), or no longer does (`'warn'`). Other levels, and further
+   * lines of these, come where {@link NodeOptions.log} asks for them: a line is the module that says it, what it says and of what, cut at 1,000 bytes. A thousand
+   * wait for a page that is too slow, and `lagged` tells of those that were dropped; the last ones of a node that ends are in the console only.
+   */
+  log: { level: LogLevel; message: string }
   /**
    * Events came faster than they were taken, and this many were dropped since the last one that was delivered; `kinds` tells how many of each type. What
    * there is most of is dropped, the oldest first, so that a flood of one type pushes out none of another.

@@ -20,7 +20,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     checkChoices(options)
     const application = applicationOf(options)
     const build = buildOf(options, config.chain.application, platform.builds)
-    const { signal, onProgress, run = 'page' } = options
+    const { signal, onProgress, run = 'page', log } = options
     const { storage, identityInUse = 'error' } = options
     signal?.throwIfAborted()
 
@@ -36,6 +36,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
       const pending = new Pending()
       running.crash.listen((message) => pending.fail(crashed(message)))
 
+      if (log !== undefined) await pending.wait(() => running.call('openLog', log), signal)
       let { identity: key } = config
       let ephemeral: string | undefined
       let keeps = false
@@ -62,7 +63,8 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
       if (kept?.bytes) lost = await pending.wait(() => running.call('bookLost'), signal)
       const { scope } = platform
       const book = store && { store, lost }
-      return new RunningNode({ engine: running, pending, peerId, ephemeral, book, scope, release })
+      const parts = { engine: running, pending, peerId, ephemeral, book, scope, release }
+      return new RunningNode({ ...parts, logs: log !== undefined })
     } catch (error) {
       // The error to tell is the one that came first, whatever else goes wrong on the way back.
       await engine?.close(release).catch(() => {})

@@ -10,8 +10,8 @@
  */
 
 import { openApplication, type ApplicationHost } from './application.js'
-import { crashMessage, isTrap } from './errors.js'
-import type { WasmNode } from './selkie.js'
+import { ConfigError, crashMessage, isTrap } from './errors.js'
+import type { NodeEvent, WasmLog, WasmNode } from './selkie.js'
 
 export interface Glue {
   start(
@@ -21,11 +21,16 @@ export interface Glue {
     book: Uint8Array | undefined,
   ): Promise<WasmNode>
   generateIdentity(): Uint8Array
+  openLog?: (level: string) => WasmLog
 }
 
-/** What can be called: the node's own methods, and the two that come before there is a node. */
+/** What can be called: the node's own methods, and those that come before there is a node. */
 export type Calls = Omit<WasmNode, 'peerId'> & {
   generateIdentity(): Uint8Array
+  /** Reads the log from now on, once. */
+  openLog(level: string): void
+  /** Its next lines, as events. */
+  nextLog(): Promise<NodeEvent[] | undefined>
   /**
    * Resolves to the peer id. A worker is given the address of the application's module. `keeps`: what a chain stores outlasts the node. `book`: what the last
    * `saveBook` has given.
@@ -78,6 +83,7 @@ export class LocalEngine implements Engine {
   readonly #sharers: Set<LocalEngine>
   #starting: Promise<WasmNode> | undefined
   #node: WasmNode | undefined
+  #log: WasmLog | undefined
   #stopping: Promise<void> | undefined
   #broken = false
 
@@ -111,6 +117,8 @@ export class LocalEngine implements Engine {
     })
     // Not freed by hand: a call may still borrow it, and the glue's finalizer knows when none does.
     this.#node = undefined
+    if (!this.#broken) this.#log?.end()
+    this.#log = undefined
     if (!this.#broken && starting === undefined) return down
     down.catch(() => {})
   }
@@ -123,6 +131,14 @@ export class LocalEngine implements Engine {
   ): Promise<WasmNode> {
     const host = application === undefined ? undefined : await openApplication(application)
     return this.#glue.start(config, host, keeps, book)
+  }
+
+  #openLog(level: string) {
+    if (this.#glue.openLog === undefined) {
+      const problem = `config: log = "${level}": this WebAssembly is built without a log; give one (wasm) whose crate does not ask for selkie's feature silent`
+      throw new ConfigError('config', problem, { fatal: true })
+    }
+    this.#log = this.#glue.openLog(level)
   }
 
   async #stop(node: WasmNode | undefined, starting: Promise<WasmNode> | undefined) {
@@ -138,6 +154,8 @@ export class LocalEngine implements Engine {
 
   async #invoke(method: Method, args: unknown[]): Promise<unknown> {
     if (method === 'generateIdentity') return this.#glue.generateIdentity()
+    if (method === 'openLog') return this.#openLog(args[0] as string)
+    if (method === 'nextLog') return this.#log?.next()
     if (method === 'start') {
       try {
         this.#starting = this.#start(...(args as Parameters<Calls['start']>))

@@ -14,7 +14,7 @@
  * each other; and a thread that is ended from outside leaves its lock until the process ends.)
  *
  * A lock is written beside and linked into place, and a dead one is moved away first, and back if it
- * turns out to be another's by now: of several that wait one goes ahead. A native node on the same key is known by the socket at which it is asked.
+ * turns out to be another's by now: of several that wait one goes ahead. The command `selkie` writes the same lock (src/bin/selkie/identity/lock.rs), whatever it runs the key for.
  */
 
 import { randomBytes, randomUUID } from 'node:crypto'
@@ -78,8 +78,6 @@ async function open(directory: string): Promise<IdentityStore> {
     held.add(lockPath)
     let socket: Server | undefined
     try {
-      // Where the command `selkie` has its own.
-      if (await answers(`${keyPath}.sock`)) throw inUse(keyPath)
       socket = await listen(`${lockPath}.${randomBytes(4).toString('hex')}`)
       if (!(await lock(lockPath, socket))) throw inUse(keyPath, lockPath)
     } catch (error) {

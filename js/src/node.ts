@@ -40,6 +40,7 @@ import type { Answer, Calls, Engine, Method } from './engine.js'
 import { argument, revive, SelkieError, selkieError, stopped } from './errors.js'
 import { unlessAborted, type Pending } from './pending.js'
 import type { BookStore } from './platform.js'
+import type { NodeEvent } from './selkie.js'
 import { Duplex } from './streams.js'
 import { Subscription } from './subscription.js'
 import { watchLifecycle, type Moment, type Scope } from './lifecycle.js'
@@ -58,6 +59,8 @@ export interface Parts {
   book: { store: BookStore; lost: string | undefined } | undefined
   /** Where the network's and the page's changes are told. */
   scope: Scope | undefined
+  /** Whether the engine reads a log. */
+  logs: boolean
   /** Lets go of the identity, for another node to use. */
   release(): Promise<void>
 }
@@ -135,7 +138,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
   #stopping: Promise<void> | undefined
   #finished: Promise<void> | undefined
 
-  constructor({ engine, pending, peerId, ephemeral, book, scope, release }: Parts) {
+  constructor({ engine, pending, peerId, ephemeral, book, scope, logs, release }: Parts) {
     super()
     this.#engine = engine
     this.#pending = pending
@@ -146,6 +149,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
     this.#told = new Promise<void>((resolve) => setTimeout(resolve)).then(() => {
       if (ephemeral !== undefined) this.#emit('identity:ephemeral', { reason: ephemeral })
       if (book?.lost !== undefined) this.#emit('book:lost', { reason: book.lost })
+      if (logs) void this.#tellLog().catch(() => {})
       return this.#pump()
     })
     this.#told.then((ended) => (ended ? this.stop() : undefined)).catch(() => {})
@@ -330,15 +334,27 @@ export class RunningNode extends EventTarget implements SelkieNode {
       for (;;) {
         const event = await this.#ask(undefined, 'nextEvent')
         if (event === undefined) return true
-        const { type, ...detail } = event
-        // Peers that were found together come together; here each is an event.
-        const each = type === 'peer:discovered' ? (detail['peers'] as Peer[]) : [detail]
-        for (const detail of each) this.#emit(type, detail)
+        this.#tell(event)
       }
     } catch {
       // The node ended in another way, and whoever ended it tells so.
       return false
     }
+  }
+
+  /** Tells the log's lines until the node ends. */
+  async #tellLog() {
+    for (;;) {
+      const events = await this.#ask(undefined, 'nextLog')
+      if (events === undefined) return
+      for (const event of events) this.#tell(event)
+    }
+  }
+
+  #tell({ type, ...detail }: NodeEvent) {
+    // Peers that were found together come together; here each is an event.
+    const each = type === 'peer:discovered' ? (detail['peers'] as Peer[]) : [detail]
+    for (const detail of each) this.#emit(type, detail)
   }
 
   /** Hands the streams that peers open to their handlers, until the node ends. */

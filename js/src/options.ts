@@ -10,6 +10,9 @@ import { inFull } from './address.js'
 import { ConfigError } from './errors.js'
 import type { Build, OwnBuilds } from './platform.js'
 
+/** The gravest first. */
+const levels = ['error', 'warn', 'info', 'debug', 'trace']
+
 const sections = ['network', 'chain', 'protocol', 'security']
 
 /** The chains that the larger WebAssembly of the package's has, and the smaller has not. */
@@ -32,7 +35,8 @@ export function nodeConfig(options: NodeOptions): Complete {
   }
 }
 
-export function checkChoices({ storage, run, identityInUse, signal, onProgress }: NodeOptions) {
+export function checkChoices(options: NodeOptions) {
+  const { storage, run, identityInUse, log, signal, onProgress } = options
   const directory = (storage as { directory?: unknown } | undefined)?.directory
   if (
     typeof directory !== 'string' &&
@@ -45,6 +49,9 @@ export function checkChoices({ storage, run, identityInUse, signal, onProgress }
   }
   if (![undefined, 'wait', 'error', 'ephemeral'].includes(identityInUse)) {
     throw wrong('identityInUse', identityInUse, "give 'wait', 'error' or 'ephemeral'")
+  }
+  if (log !== undefined && !levels.includes(log)) {
+    throw wrong('log', log, `give one of ${levels.join(', ')}`)
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw wrong('signal', signal, "give an AbortController's signal")

@@ -15,12 +15,14 @@ export class WasmNode {
   ): Promise<WasmNode>
   static generateIdentity(): Uint8Array
   static version(): string
+  /** A reader of the log; where no line of it is compiled in there is none. */
+  static openLog?: (level: string) => WasmLog
   /** What is called when this instance panics, in place of whoever was before, with the panic's words. */
   static onPanic(listener: (words: string) => void): void
   peerId(): string
   dial(address: string, abort: AbortSignal): Promise<string>
   disconnect(peerId: string): Promise<void>
-  nextEvent(): Promise<({ type: string } & Record<string, unknown>) | undefined>
+  nextEvent(): Promise<NodeEvent | undefined>
   subscribe(kind: string): number
   subscribeTopic(topic: string, validate: boolean): Promise<number>
   next(subscription: number): Promise<unknown[] | undefined>
@@ -63,6 +65,15 @@ export class WasmNode {
   wake(): Promise<void>
   stop(): Promise<void>
 }
+
+export interface WasmLog {
+  /** The next lines, and what was dropped before them; undefined after the end. */
+  next(): Promise<NodeEvent[] | undefined>
+  end(): void
+}
+
+/** An event with its detail's fields. */
+export type NodeEvent = { type: string } & Record<string, unknown>
 
 export default function init(options: { module_or_path: WebAssembly.Module }): Promise<unknown>
 

@@ -146,8 +146,7 @@ export const fakeBuilds = {
 }
 
 /** A platform that runs the fake on this thread. `crash` is the end of its WebAssembly. */
-export function fakePlatform({ openIdentity, ...more } = {}) {
-  const glue = FakeNode.glue()
+export function fakePlatform({ openIdentity, glue = FakeNode.glue(), ...more } = {}) {
   const engines = new Set()
   const platform = {
     defaultStorage: 'memory',

@@ -1,6 +1,7 @@
 /**
- * Each event and each code of the contract happens: here, between nodes of the real WebAssembly, or in the test that is named, where it takes a
- * browser's storage, a page, a chain that goes on, or a peer that lies.
+ * Each event and each code of the contract that two nodes of the real WebAssembly can bring about in Node happens here. Of the others it is
+ * looked at that a file names them: a test in a page, where it takes a browser's storage or life; and where it takes a chain that goes
+ * on or a peer that lies, a test of the native node, or what such tests wait by, whose Rust is the same, but not its way through the WebAssembly. A few happen in no test (`UNSEEN`).
  */
 
 import assert from 'node:assert/strict'

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -155,15 +154,6 @@ test('a lock whose socket does not answer does not hold, though its process runs
   const names = await readdir(path)
   assert.ok(!names.includes('identity.lock.0badcafe'), String(names))
   await node.stop()
-})
-
-test('a native node on the same key is known by its socket', async (t) => {
-  const path = await directory(t)
-  const server = createServer()
-  await new Promise((resolve) => server.listen(join(path, 'identity.key.sock'), resolve))
-  await assert.rejects(start(path), IdentityInUseError)
-  await new Promise((resolve) => server.close(resolve))
-  await (await start(path)).node.stop()
 })
 
 test('a lock whose number another process has by now does not hold', async (t) => {

@@ -101,6 +101,7 @@ describe('starting', () => {
     storage: { storage: 'cookie' },
     run: { run: 'iframe' },
     identityInUse: { identityInUse: 'share' },
+    log: { log: 'loud' },
     signal: { signal: {} },
     onProgress: { onProgress: 5 },
     'network.genesis': { network: { id: 'selkie-dev', genesis: '0xabc' } },

@@ -10,6 +10,9 @@ mod chains;
 mod convert;
 #[cfg(feature = "ledger")]
 mod ledger;
+// Where `tracing` compiles lines in: its own condition.
+#[cfg(any(debug_assertions, not(feature = "silent")))]
+mod log;
 mod node;
 mod options;
 mod panic;

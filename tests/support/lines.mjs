@@ -75,4 +75,10 @@ export class Lines {
     this.#child.kill('SIGINT')
     return this.exit
   }
+
+  /** Ends it at once, with nothing put in order, and resolves to the signal's name. */
+  async kill() {
+    this.#child.kill('SIGKILL')
+    return this.exit
+  }
 }

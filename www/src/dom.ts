@@ -84,6 +84,14 @@ export function idText(id: string): HTMLSpanElement {
   )
 }
 
+/** A button, and behind it what has no room in its row: by touch and keyboard too, where a title is by the mouse alone. */
+export function disclosure(title: string): [button: HTMLButtonElement, whole: HTMLElement] {
+  const button = h('button', { type: 'button', class: 'tag', title })
+  const whole = h('p', { class: 'whole mono', popover: '' })
+  button.popoverTargetElement = whole
+  return [button, whole]
+}
+
 /** A button that copies `text`; `what` names it for those who hear the page. */
 export function copyButton(text: string, what: string): HTMLButtonElement {
   const label = `Copy ${what}`

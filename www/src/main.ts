@@ -7,6 +7,7 @@
 //     verify.ts      the tab's own check of a block's hash
 //     address.ts     what can be said of an address before a dial
 //     reach.ts       one node by whichever of its addresses answers
+//     kept.ts        what is kept from one visit to the next, where anything can be
 //
 // To whoever observes the page from outside, the root element tells the state of the node
 // (`data-state`) and when the first block came (`data-first-block-ms`, by the page's clock).
@@ -16,6 +17,7 @@ import { addressProblem, byPeer, sentence, type Surroundings } from './address'
 import { announce, byId, copyButton, idText, onFrame, setText } from './dom'
 import { bytes, count, plural, short } from './format'
 import { fetchInvitation, NOBODY, type Invitation } from './invitation'
+import { keep, kept } from './kept'
 import { reach } from './reach'
 import { Session, type Hooks } from './session'
 import { verifyBlock } from './verify'
@@ -269,12 +271,12 @@ function chosenRun(): Surroundings['run'] {
 /** Where the node runs: what the address of the page says, else what was chosen the last time. */
 function setUpRun(): void {
   const choice = byId('run', HTMLFieldSetElement)
-  const said = query.get('run') ?? localStorage.getItem('selkie.run')
+  const said = query.get('run') ?? kept('selkie.run')
   for (const radio of choice.querySelectorAll('input')) {
     radio.checked = radio.value === (said === 'worker' ? 'worker' : 'page')
   }
   choice.addEventListener('change', () => {
-    localStorage.setItem('selkie.run', chosenRun())
+    keep('selkie.run', chosenRun())
     announce('The node restarts.')
     void restart()
   })

@@ -1,16 +1,21 @@
 // A stand-in for the package, for tests of the page alone: it speaks the same interface, reaches no
 // network, and does what the test says in `fake` events on the window. An address with port 1 in it
-// refuses, one with port 2 answers and is gone before it is seen, the first time, one with port 3 never answers; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only.
+// refuses, one with port 2 answers and is gone before it is seen, the first time, one with port 3 never answers; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only;
+// what it has of a node the compiler compares with the package's types.
 
+import type * as selkie from 'selkie'
 import type {
   AbortOptions,
+  ErrorCode,
   Item,
-  ItemChannel,
   ItemKind,
+  Metrics,
   NodeEvents,
   NodeOptions,
+  Outcome,
   Peer,
   SelkieNode,
+  TransactionChannel,
 } from 'selkie'
 import { parseHex, randomBytes, toHex } from '../src/bytes'
 
@@ -23,13 +28,16 @@ export type Command =
   | { do: 'leave' }
   | { do: 'crash' }
 
-export class SelkieError extends Error {
+export class SelkieError extends Error implements selkie.SelkieError {
+  readonly fatal: boolean
+
   constructor(
-    readonly code: string,
+    readonly code: ErrorCode,
     message: string,
-    readonly fatal = false,
+    { fatal = false }: { fatal?: boolean } = {},
   ) {
     super(message)
+    this.fatal = fatal
   }
 }
 
@@ -51,7 +59,7 @@ const PEERS = [
   '12D3KooWSn5uYx8kFmZaLeQ2hCvTgRj7WbPqDdNi4oGyXrHs1wKt',
 ]
 
-class Channel implements ItemChannel {
+class Channel implements TransactionChannel {
   readonly #kind: ItemKind
   #waiting: Item[] = []
   #wake: () => void = () => {}
@@ -87,9 +95,19 @@ class Channel implements ItemChannel {
     if (bytes.length < 8) throw new SelkieError('rejected', 'The chain refused it: too short.')
     return toHex(randomBytes(32))
   }
+
+  submitAll(list: readonly Uint8Array[]): Promise<Outcome[]> {
+    return Promise.all(list.map(async (bytes) => ({ id: await this.submit(bytes) })))
+  }
 }
 
-class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | 'peers' | 'stop'> {
+/** What the page has of a node. */
+type Used = Pick<
+  SelkieNode,
+  'peerId' | 'blocks' | 'transactions' | 'votes' | 'dial' | 'peers' | 'metrics' | 'stop'
+>
+
+class Node extends EventTarget implements Used {
   readonly peerId = '12D3KooWTabTabTabTabTabTabTabTabTabTabTabTabTabTabTab'
   readonly blocks = new Channel('block')
   readonly transactions = new Channel('transaction')
@@ -145,13 +163,37 @@ class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | '
     return this.#peers
   }
 
-  async metrics(): Promise<unknown> {
+  async metrics(): Promise<Metrics> {
     this.#read += 1
     if (this.#peers.length > 0) {
       this.#in += 400_000 * (1.2 + Math.sin(this.#read / 3) + Math.sin(this.#read))
       this.#out += 90_000 * (1.5 + Math.cos(this.#read / 2))
     }
-    return { messages: { bytesReceived: Math.max(0, this.#in), bytesSent: this.#out } }
+    return {
+      connections: {
+        total: this.#peers.length,
+        active: this.#peers.length,
+        successRate: 1,
+        averageConnectMs: 12,
+        bandwidthUtilization: 0,
+      },
+      messages: {
+        sent: this.#read,
+        received: this.#read,
+        itemsTurnedAway: 0,
+        bytesSent: this.#out,
+        bytesReceived: Math.max(0, this.#in),
+        latencyP99Ms: 4,
+        successRate: 1,
+      },
+      peers: {
+        count: this.#peers.length,
+        distribution: {},
+        uptimeMs: {},
+        reputation: {},
+        eclipseSigns: [],
+      },
+    }
   }
 
   async stop(): Promise<void> {
@@ -185,7 +227,9 @@ class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | '
         }
         break
       case 'crash':
-        this.blocks.fail(new SelkieError('crashed', 'The node crashed. Start it again.', true))
+        this.blocks.fail(
+          new SelkieError('crashed', 'The node crashed. Start it again.', { fatal: true }),
+        )
     }
   }
 
@@ -201,16 +245,14 @@ class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | '
   }
 }
 
-export async function createNode({
-  network,
-  config,
-  onProgress,
-}: NodeOptions): Promise<SelkieNode> {
+export async function createNode({ network, config, onProgress }: NodeOptions): Promise<Used> {
   document.documentElement.dataset['config'] = JSON.stringify(config)
   const total = 1_730_000
   for (const loaded of [0, 600_000, total]) onProgress?.({ loaded, total })
   if (typeof network === 'object' && network.id === 'broken') {
-    throw new SelkieError('load', 'The WebAssembly could not be fetched. Reload the page.', true)
+    throw new SelkieError('load', 'The WebAssembly could not be fetched. Reload the page.', {
+      fatal: true,
+    })
   }
-  return new Node() as unknown as SelkieNode
+  return new Node()
 }

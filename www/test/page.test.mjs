@@ -139,21 +139,44 @@ onPage('peers are put in order and filtered, and their rows stay the same', {}, 
   assert.equal(await text(page, '#peers .empty'), 'No peer has that in it.')
 })
 
-onPage('a peer’s addresses are reached by keyboard, and by touch', {}, async (page) => {
+for (const [what, list, whole] of [
+  ['a peer’s addresses are', 'peers', OPEN],
+  ['the whole id of who sent a block is', 'blocks', OPEN.split('/').at(-1)],
+]) {
+  onPage(`${what} reached by keyboard, and by touch`, {}, async (page) => {
+    await inState(page, 'connected')
+    await tell(page, { do: 'items', kind: 'block', count: 1 })
+    await page.waitForSelector(`#${list} tbody tr .tag`)
+    const shown = () =>
+      page.$$eval(`#${list} .whole`, (all) =>
+        all.filter((one) => one.checkVisibility()).map((one) => one.textContent),
+      )
+    assert.deepEqual(await shown(), [])
+    await page.focus(`#${list} tbody tr .tag`)
+    await page.keyboard.press('Enter')
+    assert.deepEqual(await shown(), [whole])
+    await page.keyboard.press('Escape')
+    assert.deepEqual(await shown(), [])
+    await page.tap(`#${list} tbody tr .tag`)
+    assert.deepEqual(await shown(), [whole])
+  })
+}
+
+onPage('a page that may keep nothing starts, and takes another choice', {}, async (page) => {
+  // As where storage is blocked, and in a sandboxed frame: the mere mention throws.
+  await page.evaluateOnNewDocument(() =>
+    Object.defineProperty(window, 'localStorage', {
+      get() {
+        throw new DOMException('The document is sandboxed.', 'SecurityError')
+      },
+    }),
+  )
+  await page.reload()
   await inState(page, 'connected')
-  await says(page, '#count-peers', /^3$/)
-  const shown = () =>
-    page.$$eval('#peers .addresses', (all) =>
-      all.filter((one) => one.checkVisibility()).map((one) => one.textContent),
-    )
-  assert.deepEqual(await shown(), [])
-  await page.focus('#peers tbody tr .tag')
-  await page.keyboard.press('Enter')
-  assert.deepEqual(await shown(), [OPEN])
-  await page.keyboard.press('Escape')
-  assert.deepEqual(await shown(), [])
-  await page.tap('#peers tbody tr .tag')
-  assert.deepEqual(await shown(), [OPEN])
+  await page.click('#run input[value="worker"] + *')
+  await says(page, '#announce', /The node restarts/)
+  await inState(page, 'connected')
+  assert.ok(await page.$eval('#run input[value="worker"]', (radio) => radio.checked))
 })
 
 onPage('where there is no clipboard the text is there to select', {}, async (page) => {

@@ -17,6 +17,7 @@ mod control;
 mod devnet;
 mod feed;
 mod form;
+mod identity;
 mod interrupt;
 mod key;
 mod ledger;

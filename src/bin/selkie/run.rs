@@ -13,6 +13,7 @@ use crate::{
     as_map,
     bar::SyncBar,
     control::{self, Asked},
+    identity::hold_identity,
     interrupt::{Interrupt, hangups},
     ledger::LedgerArgs,
     log,
@@ -20,7 +21,7 @@ use crate::{
     place::{book_beside, one_file},
     reload::Reload,
     service,
-    settings::{NodeArgs, RunFlags, hold_identity, loopback},
+    settings::{NodeArgs, RunFlags, loopback},
     web_server::{self, Folders, Site},
 };
 

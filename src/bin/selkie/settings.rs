@@ -4,13 +4,7 @@
 //! only the command line knows. Unknown fields are errors, so that a typing mistake is not silently a
 //! default.
 
-use std::{
-    fs,
-    io::Read,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -19,13 +13,14 @@ use selkie::{
     ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, P2PNetworkManager, PeerInfo,
     ProtocolConfig, SecurityConfig,
     chain::{Opaque, bitcoin::Bitcoin, block_file::Format},
-    storage::{load_or_create_identity, load_shared_identity},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    as_map, control, ledger, log,
+    as_map, control,
+    identity::{Hold, hold_identity},
+    ledger, log,
     place::{Names, book_beside, found_config, one_file, socket_beside, variable},
 };
 
@@ -345,13 +340,13 @@ impl Settings {
         }
     }
 
-    /// Who a node is that is here for a while: whose key was chosen, held as long as its file is, else somebody new.
-    pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<fs::File>)> {
+    /// Who a node is that is here for a while: whose key was chosen, held as long as this is, else somebody new.
+    pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<Hold>)> {
         let Some(path) = &self.names.key else {
             return Ok((Keypair::generate_ed25519(), None));
         };
-        let (key, file) = hold_identity(path, self.names.shared_key)?;
-        Ok((key, Some(file)))
+        let (key, hold) = hold_identity(path, self.names.shared_key)?;
+        Ok((key, Some(hold)))
     }
 }
 
@@ -498,35 +493,6 @@ pub(crate) fn may_serve(address: &SocketAddr, public: bool) -> bool {
     address.ip().is_loopback() || public
 }
 
-/// Loads the key, and holds it: two nodes with one identity would be one peer to the others, at one
-/// moment the one and at the next the other. The hold ends with the file. One that the npm package runs on it is seen too.
-pub(crate) fn hold_identity(path: &Path, shared: bool) -> anyhow::Result<(Keypair, fs::File)> {
-    let key = if shared {
-        load_shared_identity(path)?
-    } else {
-        load_or_create_identity(path)?
-    };
-    let file =
-        fs::File::open(path).with_context(|| format!("can't open the key {}", path.display()))?;
-    // Where the file system has no locks the user is on their own.
-    let is_locked = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
-    if is_locked || is_held_by_the_npm_package(path) {
-        anyhow::bail!(
-            "another node runs with the key {}; give this one its own by --key FILE",
-            path.display()
-        );
-    }
-    Ok((key, file))
-}
-
-/// Whether a node of the npm package has the key: a lock beside it names a socket at which that answers (js/src/identity-nodejs.ts).
-fn is_held_by_the_npm_package(key: &Path) -> bool {
-    let lock = fs::read_to_string(key.with_extension("lock")).unwrap_or_default();
-    lock.lines()
-        .nth(1)
-        .is_some_and(|socket| control::Control::connect(&key.with_file_name(socket)).is_ok())
-}
-
 /// Loopback at free ports, over each transport that is built in; in a network closed by a secret, over those that it binds.
 pub(crate) fn loopback(config: &Config) -> Vec<Multiaddr> {
     let mut addresses = vec!["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"];
@@ -555,28 +521,6 @@ pub(crate) fn address(text: &str) -> Result<Multiaddr, String> {
 mod tests {
     use super::*;
     use clap::Parser;
-
-    #[cfg(unix)]
-    #[test]
-    fn a_key_is_held_once_by_a_node_of_the_npm_package_too() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name| folder.path().join(name);
-        let hold = || hold_identity(&at("identity.key"), false);
-        let held = hold().expect("it is new");
-        assert!(hold().is_err(), "this process holds it");
-        drop(held);
-        // As that writes it: who it is, and where it answers.
-        fs::write(at("identity.lock"), "1 a-boot 17\nidentity.lock.0badcafe\n").expect("written");
-        assert!(hold().is_ok(), "it has ended");
-        let socket = std::os::unix::net::UnixListener::bind(at("identity.lock.0badcafe"));
-        let refused = hold().expect_err("it answers").to_string();
-        assert!(
-            refused.contains("another node runs with the key"),
-            "{refused}"
-        );
-        drop(socket);
-        assert!(hold().is_ok(), "it has ended");
-    }
 
     #[derive(Parser)]
     struct Line {

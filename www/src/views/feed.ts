@@ -1,7 +1,7 @@
 // The lists of blocks and transactions. An item costs the page one row of at most fifty, drawn at
 // the next animation frame however many came since the last; the counters count them all.
 
-import { copyButton, h, idText, onFrame, setText, within } from '../dom'
+import { copyButton, disclosure, h, idText, onFrame, setText, within } from '../dom'
 import { age, bytes, short } from '../format'
 import type { Check } from '../verify'
 
@@ -81,7 +81,7 @@ export class Feed {
         ),
       ),
       cell('number size', bytes(entry.size)),
-      cell('mono from', h('span', { title: entry.source }, short(entry.source, 4, 6))),
+      cell('mono from', ...source(entry.source)),
     )
     if (entry.check !== undefined) {
       const found = h('span', { class: 'check' }, '…')
@@ -101,4 +101,13 @@ export class Feed {
       setText(cell, age(now - (this.#arrivals.get(cell) ?? now)))
     }
   }
+}
+
+/** Who sent it, whose whole id is behind the short one; nobody, where this tab did. */
+function source(id: string): Node[] {
+  if (id === '') return []
+  const [button, whole] = disclosure('Sent by')
+  button.append(short(id, 4, 6))
+  whole.append(id)
+  return [button, whole]
 }

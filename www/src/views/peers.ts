@@ -3,7 +3,7 @@
 // second in whatever order.
 
 import type { Peer } from 'selkie'
-import { byId, copyButton, h, idText, setText, within } from '../dom'
+import { byId, copyButton, disclosure, h, idText, setText, within } from '../dom'
 import { clip, roundTrip, short } from '../format'
 
 const NONE = 'No peers yet. Connect to a node to join the network.'
@@ -118,9 +118,7 @@ function newRow(peerId: string): Row {
       copyButton(peerId, `the peer id ${short(peerId)}`),
     ),
   )
-  const transport = h('button', { type: 'button', class: 'tag', title: 'Addresses' })
-  const addresses = h('p', { class: 'addresses mono', popover: '' })
-  transport.popoverTargetElement = addresses
+  const [transport, addresses] = disclosure('Addresses')
   const carrier = cell('transport')
   carrier.append(transport, addresses)
   const rtt = cell('number rtt')
