@@ -269,12 +269,9 @@ export interface TreeConfig {
   fetch_patience?: Time
   /** How long a peer has to send what is fetched from it. **Default:** 2 s. */
   fetch_timeout?: Time
-  /**
-   * Announced items of one peer that have not arrived, and ids that it may ask for at once.
-   * **Default:** 32,768.
-   */
+  /** Announced items of one peer that have not arrived. **Default:** 32,768. */
   max_announced?: number
-  /** Bytes asked of one peer at once. **Default:** 1 MiB. */
+  /** Bytes asked of one peer at once, 8 MiB at most. **Default:** 1 MiB. */
   max_requested_bytes?: number
   /**
    * The largest item, in bytes; the same in all nodes of a network, since the hello compares it.
@@ -434,9 +431,9 @@ export interface MempoolConfig {
   old_after?: Time
   /**
    * Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of
-   * rejected ones: a copy of such a one is not taken up. As many again, for a minute or two, of
-   * those for which there was no room. **Default:** 229,376, with which a table of 2^18 places is
-   * full.
+   * rejected ones: a copy of such a one is not taken up. An eighth as many of each of those that
+   * are not taken for a while: there was no room for them, the chain ignores them, they expired.
+   * **Default:** 229,376, with which a table of 2^18 places is full.
    */
   max_seen?: number
 }

@@ -98,6 +98,7 @@ fn selkie(ours: &[TransactionKey], theirs: &[TransactionKey], seed: u64) -> Cost
                     });
                 }
                 Action::Lacking(keys) | Action::Serve(keys) => found += keys.len(),
+                Action::Await(_) => {}
                 Action::End(outcome) => {
                     assert_eq!(outcome, Outcome::Reconciled);
                     ends += 1;

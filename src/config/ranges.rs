@@ -25,6 +25,8 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const KIBIBYTE: u64 = 1 << 10;
 /// No memory is larger, in bytes: a 32-bit browser's could not be.
 const GIBIBYTE: u64 = 1 << 30;
+/// What is asked of one peer at once, in bytes: of the least items no more than it answers, whatever its own configuration says.
+const REQUESTED: u64 = 8 << 20;
 /// The largest item that a frame holds, in bytes.
 const ITEM: u64 = MAX_ITEM as u64;
 /// What a compact block may bring along, in bytes.
@@ -129,7 +131,7 @@ macro_rules! tree {
             time(at!($config.$($path).+.fetch_patience), MILLISECOND, HOUR),
             time(at!($config.$($path).+.fetch_timeout), TICK, HOUR),
             count(at!($config.$($path).+.max_announced), 1, 1 << 20),
-            bytes(at!($config.$($path).+.max_requested_bytes), KIBIBYTE, GIBIBYTE),
+            bytes(at!($config.$($path).+.max_requested_bytes), KIBIBYTE, REQUESTED),
             bytes(at!($config.$($path).+.max_item), KIBIBYTE, ITEM),
             bytes(at!($config.$($path).+.max_log_bytes), KIBIBYTE, GIBIBYTE),
         ]

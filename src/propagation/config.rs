@@ -88,9 +88,9 @@ pub struct TreeConfig {
     /// How long a peer has to send what is fetched from it. **Default:** 2 s.
     #[serde(with = "humantime_serde")]
     pub fetch_timeout: Duration,
-    /// Announced items of one peer that have not arrived, and ids that it may ask for at once. **Default:** 32,768.
+    /// Announced items of one peer that have not arrived. **Default:** 32,768.
     pub max_announced: usize,
-    /// Bytes asked of one peer at once. **Default:** 1 MiB.
+    /// Bytes asked of one peer at once, 8 MiB at most: an item counts as 256 at least, and a peer takes 32,768 ids at once. **Default:** 1 MiB.
     pub max_requested_bytes: usize,
     /// The largest item, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB; votes: 64 KiB.
     pub max_item: usize,

@@ -31,10 +31,9 @@ use self::{
     output::{Output, Part},
     plumtree::{Accepted, Fresh, Plumtree, Received},
     pool::{
-        Insertion, Mempool, Pieces, Seen,
+        Mempool, Pieces, Seen,
         sessions::{Pools, Step, Stepped},
     },
-    source::Source,
     wire::Kind,
 };
 use crate::{
@@ -153,9 +152,6 @@ impl Propagation {
             self.transactions.withdraw(key);
             self.seen.accept(key.short());
         }
-        if self.mempool.is_roomy() {
-            self.seen.forget_crowded_out();
-        }
     }
 
     /// Whether votes or transactions of our own may be made, beside so many bytes that are `coming` already; if not,
@@ -198,7 +194,7 @@ impl Propagation {
 
     /// Whether the pool had no room for a transaction lately.
     pub(crate) fn crowded_out(&self, kind: ItemKind, key: &TransactionKey) -> bool {
-        kind == ItemKind::Transaction && self.seen.is_crowded_out(key.short())
+        kind == ItemKind::Transaction && self.mempool.unwanted().is_crowded_out(key.short())
     }
 
     /// A vote or a transaction that did not come over the lanes is being checked from now on, until it is concluded.
@@ -217,15 +213,22 @@ impl Propagation {
         now: Instant,
     ) {
         if kind == ItemKind::Transaction {
-            let (items, source) = (accepted.iter().cloned(), self.transactions.source(from));
-            items.for_each(|item| self.pool(item, source, now));
+            let source = self.transactions.source(from);
+            for Accepted { key, data, fee } in accepted.iter().cloned() {
+                self.mempool.insert_of(source, (key, data, fee), now);
+            }
         } else {
             let items = accepted.iter();
             items.for_each(|item| self.seen_votes.accept(item.key.short()));
         }
         for (key, verdict) in refused {
-            if verdict == Verdict::Reject {
-                self.seen(kind).reject(key.short());
+            match verdict {
+                Verdict::Reject => self.seen(kind).reject(key.short()),
+                // A vote may be about a block that is on its way.
+                Verdict::Ignore if kind == ItemKind::Transaction && from.is_some() => {
+                    self.mempool.ignore(key, now);
+                }
+                _ => {}
             }
             self.tree(kind).refused(&key);
         }
@@ -250,19 +253,6 @@ impl Propagation {
         let tree = self.tree(kind);
         for fresh in items {
             tree.turned_away(from, fresh, now);
-        }
-    }
-
-    /// Adds to the pool what the chain has accepted.
-    fn pool(&mut self, item: Accepted, source: Source, now: Instant) {
-        let Accepted { key, data, fee } = item;
-        let seen = &mut self.seen;
-        let evicted = |id| seen.crowd_out(id, now);
-        let inserted = self
-            .mempool
-            .insert_of(source, (key, data, fee), now, evicted);
-        if inserted == Insertion::Refused {
-            self.seen.crowd_out(key.short(), now);
         }
     }
 
@@ -312,6 +302,10 @@ impl Propagation {
                     let outgoing = Outgoing::from(Kind::Announce(told));
                     Action::Send(id, Class::Transaction, outgoing)
                 }
+                Output::Await(id, awaited, now) => {
+                    self.transactions.awaits(id, awaited, now);
+                    continue;
+                }
                 Output::Serve(id, keys) => {
                     self.transactions.serve(id, &keys);
                     Action::Feed(id)
@@ -342,10 +336,16 @@ impl Propagation {
             seen_votes,
             ..
         } = self;
+        let unwanted = mempool.unwanted();
+        // What is not taken, and what is not asked for.
         let is_known = |id: ShortId, held: bool| match kind {
             ItemKind::Vote => held || seen_votes.contains(id),
             // What the log holds may have left the pool since.
-            _ => mempool.contains_short(id) || seen.contains(id) || seen.is_crowded_out(id),
+            _ => mempool.contains_short(id) || seen.contains(id) || unwanted.is_refused(id, now),
+        };
+        let is_unasked = |id: ShortId, held: bool| {
+            let is_expired = kind == ItemKind::Transaction && unwanted.is_unasked(id, now);
+            is_known(id, held) || is_expired
         };
         let tree = match kind {
             ItemKind::Vote => votes,
@@ -365,7 +365,7 @@ impl Propagation {
                 _ => Received::misdeed(Misdeed::InvalidMessage),
             },
             TreeInput::Announce(announce) => {
-                Received::from(tree.on_announce(from, &announce, is_known, now))
+                Received::from(tree.on_announce(from, &announce, is_unasked, now))
             }
             TreeInput::Fetch(fetch) => Received::from(tree.on_fetch(from, &fetch, now)),
             TreeInput::Link(link) => Received::from(tree.on_link(from, &link, now)),
@@ -476,7 +476,7 @@ impl Core for Propagation {
             }
             Lane::Bulk => {
                 self.transactions.skipped(from, length);
-                let outputs = self.pools.skipped(from, length);
+                let outputs = self.pools.skipped(from, length, now);
                 self.put_out(outputs);
             }
         }
@@ -563,18 +563,13 @@ impl Core for Propagation {
         let outputs = outputs.collect();
         self.put_out(outputs);
         // What has waited too long may be sent again by its maker.
-        if !self.mempool.expire(now).is_empty() && self.mempool.is_roomy() {
-            self.seen.forget_crowded_out();
-        }
-        self.seen.on_time(now);
+        self.mempool.expire(now);
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
-        let forgets_at = self.seen.next_deadline();
         let (parts, pool) = self.parts();
         let deadlines = parts.into_iter().filter_map(Part::next_deadline);
-        let others = [pool.next_deadline(), forgets_at];
-        deadlines.chain(others.into_iter().flatten()).min()
+        deadlines.chain(pool.next_deadline()).min()
     }
 }
 

@@ -13,7 +13,11 @@ use crate::{
     propagation::{
         announce::Announce,
         blocks::Question,
-        pool::{Mempool, reconcile, sessions::Step},
+        pool::{
+            Mempool,
+            reconcile::{self, Awaited},
+            sessions::Step,
+        },
         wire::Kind,
     },
     traffic::{Class, Cost},
@@ -32,6 +36,8 @@ pub(crate) enum Output {
     Compare(PeerId, reconcile::Message),
     /// Tell a peer of these transactions.
     Announce(PeerId, Announce),
+    /// What a peer sends of these was asked for, from now on.
+    Await(PeerId, Awaited, Instant),
     /// Send these transactions to a peer as if it had asked.
     Serve(PeerId, Vec<TransactionKey>),
     /// Have the chain answer; the answer goes to [`super::Propagation::answered`].

@@ -18,6 +18,7 @@
 //! that sent too many pays. A slow reader falls behind in the log and misses what has left it. Of a peer beyond the first [`PLACES`] it is not noted what it has: it is pushed and told
 //! even what it has brought, so over 128 peers a link of such a one is pruned and grafted now and then, and nothing is lost.
 
+mod asked;
 #[cfg(test)]
 mod attack_tests;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod long;
 mod network_tests;
 mod news;
 mod overtaken;
+mod owed;
 mod peer;
 mod reader;
 mod rescues;
@@ -40,17 +42,14 @@ mod told;
 #[cfg(test)]
 mod turn_tests;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    hash::BuildHasher,
-    time::Duration,
-};
+use std::{collections::HashMap, hash::BuildHasher, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
 
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
+    asked::Asked,
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     lateness::PROBES,
     lessons::{Push, Shows},
@@ -59,6 +58,7 @@ use self::{
     long::Long,
     news::News,
     overtaken::Overtaken,
+    owed::{Answers, MOST_AWAITED, Owed},
     peer::{
         ANNOUNCE_DELAY, Peer, QUIET, Record, announce, answer, push, quiet_interval, tell_fetched,
         together,
@@ -80,7 +80,10 @@ use crate::{
     keyed::Keyed,
     lanes::Outgoing,
     platform::Instant,
-    propagation::pool::Mempool,
+    propagation::pool::{
+        Mempool,
+        reconcile::{self, Awaited},
+    },
     traffic::{Admission, Cost, Pace, Rate},
 };
 
@@ -91,6 +94,11 @@ const MOVES: Rate = Rate {
     burst: 4 * MOVE,
 };
 const MOVE: u64 = 10;
+/// Ids that a peer may fetch at once, the same in all nodes: no peer knows another's configuration. As many as it asks for at most, whose
+/// `max_requested_bytes` are in their range.
+const MOST_ASKED: usize = 1 << 15;
+/// As many as a comparison of pools may find; what is over that the next one finds.
+const MOST_WANTED: usize = reconcile::MAX_SYMBOLS as usize;
 /// Bytes that a peer is sent for its asking: what more it asks for waits.
 const SERVED: Rate = Rate {
     per_second: 64 << 20,
@@ -243,10 +251,10 @@ impl Plumtree {
             settles_at: now,
             rescues_from: now,
             long: None,
-            serve: VecDeque::new(),
-            serving: HashSet::with_hasher(self.keyed.clone()),
+            serve: Asked::new(&self.keyed),
+            wants: Asked::new(&self.keyed),
             record: self.gone.take(&id).unwrap_or_else(Record::new),
-            owed: 0,
+            owed: Owed::new(&self.keyed),
             fresh: 0,
             duplicates: 0,
             rescued: 0,
@@ -315,18 +323,21 @@ impl Plumtree {
     ) -> Received {
         let mut received = Received::default();
         self.count_rescues(now);
-        let Some(peer) = self.peers.get(&from) else {
+        let Some(peer) = self.peers.get_mut(&from) else {
             return received;
         };
-        let (at, pushes, mut owed) = (peer.place, peer.pushes, peer.owed);
+        let (at, pushes) = (peer.place, peer.pushes);
+        // To be put back.
+        let mut owed = std::mem::replace(&mut peer.owed, Owed::new(&self.keyed));
         let is_needless = !pushes || peer.record.said == Some(false);
         let place = bit(at);
         let mut absent = 0;
         for id in missing {
-            owed = owed.saturating_sub(1);
+            owed.missing(id, now);
             absent += u64::from(self.fetches.missing(id, from));
         }
         let (mut pushed, mut duplicates, mut excused, most) = (0, 0, 0, batch.len());
+        let mut has_answered = false;
         for (key, data) in batch {
             if data.len() > self.config.max_item {
                 // The hello has told it the limit.
@@ -349,9 +360,10 @@ impl Plumtree {
                 is_known(&key, self.log.mark(id, at))
             };
             // An answer that is no longer needed is no push.
-            let answers = owed > 0 && (is_here || !pushes);
-            let asked = is_fetched || answers;
-            owed = owed.saturating_sub(asked.into());
+            let answers = owed.came(&key, now);
+            has_answered |= answers.is_some();
+            let asked = is_fetched || answers.is_some();
+            let is_wanted = !is_fetched && answers == Some(Answers::Want);
             pushed += u32::from(!asked);
             let by_tree = !asked && pushes;
             if is_here {
@@ -364,8 +376,10 @@ impl Plumtree {
                 }
             } else {
                 let since = arrived.map_or(now, |arrived| arrived.since);
-                // Also where another one is asked meanwhile, or nobody any more.
-                let shows = if asked {
+                // Also where another one is asked meanwhile, or nobody any more. What a comparison found had its time to be pushed long ago.
+                let shows = if is_wanted {
+                    None
+                } else if asked {
                     let is_first = arrived.is_none_or(|arrived| !arrived.returned);
                     is_first.then(|| Shows::Fetch(Box::new((from, since))))
                 } else {
@@ -382,7 +396,7 @@ impl Plumtree {
                 };
                 let checking = Checking {
                     known: place | arrived.map_or(0, |arrived| arrived.known),
-                    fetched: asked && shows.is_some(),
+                    fetched: is_wanted || asked && shows.is_some(),
                     shows,
                 };
                 self.checking.insert(id, checking);
@@ -398,6 +412,9 @@ impl Plumtree {
                     promised,
                 });
             }
+        }
+        if has_answered {
+            self.fetches.answers_on(&from, now);
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.owed = owed;
@@ -465,7 +482,7 @@ impl Plumtree {
         peer.next_at = peer.next_at.min(now + self.config.announce_interval);
         for id in wire::ids(&fetch.ids).ok()? {
             peer.untaken = peer.untaken.saturating_sub(1);
-            if !peer.asks(id, self.config.max_announced) {
+            if !peer.serve.add(id, MOST_ASKED) {
                 return Some(Misdeed::TooManyMessages);
             }
         }
@@ -477,11 +494,24 @@ impl Plumtree {
         self.fetches.lost(&from, length);
     }
 
-    /// A peer is to be sent these as if it had asked, as far as there is room.
+    /// A peer is to be sent these when it is sent what it has fetched, as far as there is room.
     pub(crate) fn serve(&mut self, to: PeerId, keys: &[TransactionKey]) {
         if let Some(peer) = self.peers.get_mut(&to) {
             let mut ids = keys.iter().map(TransactionKey::short);
-            ids.all(|id| peer.asks(id, self.config.max_announced));
+            ids.all(|id| peer.wants.add(id, MOST_WANTED));
+        }
+    }
+
+    /// What a peer sends of these was asked for. Where too many are awaited, those are forgotten of whom most are.
+    pub(crate) fn awaits(&mut self, of: PeerId, awaited: Awaited, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&of) {
+            peer.owed.awaits(awaited, now);
+        }
+        let awaited = |peer: &Peer| peer.owed.awaited();
+        while self.peers.values().map(awaited).sum::<usize>() > MOST_AWAITED
+            && let Some(most) = self.peers.values_mut().max_by_key(|peer| awaited(peer))
+        {
+            most.owed.forget_awaited();
         }
     }
 
@@ -608,7 +638,7 @@ impl Plumtree {
         let again = peer.again.as_ref().is_some_and(has_more);
         let again = again.then_some(now + ANNOUNCE_DELAY);
         let served = match peer.record.served.ready(now) {
-            Admission::At(at) if !peer.serve.is_empty() => Some(at),
+            Admission::At(at) if peer.asks() => Some(at),
             _ => None,
         };
         let goes_on = peer.long.as_ref().map(|_| now);
@@ -683,12 +713,12 @@ impl Plumtree {
         if self.fetches.is_ready(&id) {
             let ids = self.fetches.take(id, now);
             if !ids.is_empty() {
-                peer.owed += ids.len();
+                peer.owed.asked(&ids, now);
                 let ids = wire::column(ids.into_iter());
                 return Some(Outgoing::from(Kind::Fetch(Fetch { ids })));
             }
         }
-        if !peer.serve.is_empty() && peer.record.served.ready(now) == Admission::Now {
+        if peer.asks() && peer.record.served.ready(now) == Admission::Now {
             return Some(answer(peer, &self.log, pool, now));
         }
         if let Some(again) = &mut peer.again {
@@ -745,7 +775,7 @@ impl Plumtree {
             if !fetched.is_empty() {
                 return Some(Outgoing::from(Kind::Announce(fetched.into())));
             }
-            (push(peer, &self.log), now + self.config.push_interval)
+            (push(peer, &self.log, now), now + self.config.push_interval)
         };
         self.ahead = self.ahead.max(peer.reader.own_items());
         // What is left after a full one waits for room, not for time.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 
 use super::{
     blocks::{coded::CodedConfig, compact::test_chain::TestChain},
@@ -27,6 +27,12 @@ struct Node {
     has: HashSet<TransactionKey>,
     blocks: HashSet<ItemId>,
     misdeeds: Vec<Misdeed>,
+    /// What its chain makes of a peer's items.
+    verdict: Verdict,
+    /// How many it had checked.
+    checked: usize,
+    /// Whether it takes part in comparisons of pools.
+    compares: bool,
     /// What is to be sent.
     sends: Vec<(Class, Outgoing)>,
 }
@@ -56,6 +62,9 @@ impl Node {
             has: HashSet::new(),
             blocks: HashSet::new(),
             misdeeds: Vec::new(),
+            verdict: Verdict::Accept,
+            checked: 0,
+            compares: false,
             sends: Vec::new(),
         }
     }
@@ -72,6 +81,18 @@ impl Node {
             .concluded(kind, from, accepted, std::iter::empty(), now);
     }
 
+    /// Its chain judges what a peer has brought.
+    fn judge(&mut self, kind: ItemKind, from: PeerId, items: Vec<Fresh>, now: Instant) {
+        self.checked += items.len();
+        if self.verdict == Verdict::Accept {
+            return self.accept(kind, Some(from), items, now);
+        }
+        let refused = items.iter().map(|fresh| (fresh.key, self.verdict));
+        let refused: Vec<_> = refused.collect();
+        self.core
+            .concluded(kind, Some(from), Vec::new(), refused.into_iter(), now);
+    }
+
     /// Does what is to be done.
     fn act(&mut self, now: Instant) {
         while let Some(action) = self.core.action() {
@@ -82,7 +103,10 @@ impl Node {
                 Action::Misdeed(_, misdeed) => self.misdeeds.push(misdeed),
                 Action::Tell(Event::Check(Unchecked {
                     kind, from, items, ..
-                })) => self.accept(kind, Some(from), items, now),
+                })) => self.judge(kind, from, items, now),
+                Action::Tell(Event::Work(step)) if self.compares => {
+                    self.core.stepped(step.run(), now);
+                }
                 Action::Tell(Event::Ask(question, _)) => {
                     let is_coded = matches!(question, Question::CodedHeader { .. });
                     self.coded += usize::from(is_coded);
@@ -451,4 +475,203 @@ fn a_request_goes_out_by_its_class_and_nobody_pays_where_our_limits_keep_it_back
         let request = node.core.next(peer, Class::BlockRequest, 1 << 20, now);
         assert!(request.is_none());
     }
+}
+
+/// A transaction that nobody packs smaller.
+fn noise(number: u32) -> Fresh {
+    let parts = (0..8).map(|part: u32| [number.to_le_bytes(), part.to_le_bytes()].concat());
+    let hashes = parts.map(|part| *TransactionKey::of(&part).as_bytes());
+    let data = hashes.collect::<Vec<_>>().concat();
+    Fresh {
+        key: TransactionKey::of(&data),
+        data: data.into(),
+        promised: None,
+    }
+}
+
+/// A node that four others push to, so that the link to this one announces.
+fn announced_to(other: PeerId, config: &PropagationConfig, now: Instant) -> Node {
+    let strangers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
+    Node::among(&strangers, other, true, config, now)
+}
+
+/// What one has to send crosses at so many bytes in a step at most, and what the other has at once. How many bytes of items the first has sent.
+fn trickle(
+    [slow, other]: &mut [Node; 2],
+    [here, there]: [PeerId; 2],
+    room: &mut usize,
+    now: Instant,
+) -> usize {
+    slow.core.on_time(now);
+    slow.act(now);
+    let mut sent = std::mem::take(&mut slow.sends);
+    while *room > 0
+        && let Some(out) = slow.core.next(there, Class::Transaction, 1 << 20, now)
+    {
+        *room = room.saturating_sub(out.bytes.len());
+        sent.push((Class::Transaction, out));
+    }
+    let bytes = sent.iter().map(|(_, out)| out.payload).sum();
+    let answers = other.send(here, now);
+    other.receive(here, sent, now);
+    slow.receive(there, answers, now);
+    bytes
+}
+
+#[test]
+fn who_serves_much_of_a_comparison_pays_for_no_fetch_that_comes_meanwhile() {
+    let ([here, there], start) = ([PeerId::random(), PeerId::random()], crate::platform::now());
+    let full = Node::new(there, false, start);
+    let newcomer = announced_to(here, &PropagationConfig::default(), start);
+    let mut nodes = [full, newcomer];
+    nodes.iter_mut().for_each(|node| node.compares = true);
+    nodes[0].accept(
+        ItemKind::Transaction,
+        None,
+        (0..20_000).map(noise).collect(),
+        start,
+    );
+    let mut now = start + Duration::from_secs(60);
+    nodes[0].core.joined(there, false, now);
+    nodes[1].core.joined(here, true, now);
+    let mut sent = 0;
+    for step in 0..1500 {
+        if step % 20 == 10 && step < 1000 {
+            nodes[0].accept(ItemKind::Transaction, None, vec![noise(20_000 + step)], now);
+        }
+        // A megabyte a second.
+        let mut room = if step % 6 == 0 { 60_000 } else { 0 };
+        sent += trickle(&mut nodes, [here, there], &mut room, now);
+        now += Duration::from_millis(10);
+    }
+    assert_eq!(nodes[1].misdeeds, []);
+    assert_eq!(nodes[1].has.len(), 20_050, "{sent} bytes");
+}
+
+#[test]
+fn what_is_not_taken_is_not_brought_again_by_each_comparison() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Why {
+        Ignored,
+        Crowded,
+        Expired,
+    }
+    for (why, most) in [(Why::Ignored, 4), (Why::Crowded, 2), (Why::Expired, 0)] {
+        let ([here, there], start) = ([PeerId::random(), PeerId::random()], crate::platform::now());
+        let mut config = PropagationConfig::default();
+        config.reconcile.interval = Duration::from_secs(10);
+        config.mempool.max_age = Duration::from_secs(3600);
+        let small = PropagationConfig {
+            mempool: pool::MempoolConfig {
+                max_bytes: 32 << 10,
+                ..config.mempool.clone()
+            },
+            ..config.clone()
+        };
+        let mine = if why == Why::Crowded { &small } else { &config };
+        let mut nodes = [
+            Node::among(&[], there, false, &config, start),
+            announced_to(here, mine, start),
+        ];
+        nodes.iter_mut().for_each(|node| node.compares = true);
+        let few: Vec<_> = (0..10).map(noise).collect();
+        if why == Why::Expired {
+            nodes[1].accept(ItemKind::Transaction, None, few.clone(), start);
+        }
+        let mut now = start + Duration::from_secs(1800);
+        nodes[0].accept(ItemKind::Transaction, None, few.clone(), now);
+        now = start + Duration::from_secs(3660);
+        nodes[1].core.on_time(now);
+        if why == Why::Crowded {
+            let rich = (1000..1200).map(noise);
+            let rich = rich.map(|Fresh { key, data, .. }| Accepted {
+                key,
+                data,
+                fee: 1000,
+            });
+            let ours = rich.collect();
+            let kind = ItemKind::Transaction;
+            nodes[1]
+                .core
+                .concluded(kind, None, ours, std::iter::empty(), now);
+        }
+        if why == Why::Ignored {
+            nodes[1].verdict = Verdict::Ignore;
+        }
+        now += Duration::from_secs(60);
+        nodes[0].core.joined(there, false, now);
+        nodes[1].core.joined(here, true, now);
+        let mut brought = 0;
+        for _ in 0..2000 {
+            brought += trickle(&mut nodes, [here, there], &mut usize::MAX.clone(), now);
+            now += Duration::from_millis(50);
+        }
+        let times = brought / 10 / 256;
+        assert!(times <= most, "{why:?}: {times} times");
+        assert!(
+            why != Why::Ignored || nodes[1].checked >= 20,
+            "nor is it forgotten for ever"
+        );
+        let is_here = few
+            .iter()
+            .any(|one| nodes[1].core.mempool.contains_short(one.key.short()));
+        assert!(!is_here, "{why:?}");
+    }
+}
+
+#[test]
+fn what_the_chain_ignores_is_not_fetched_of_each_that_tells_of_it() {
+    let (peers, start) = ([(); 10].map(|()| PeerId::random()), crate::platform::now());
+    let mut core = Propagation::new(&PropagationConfig::default(), [[3; 16]; 4]);
+    peers
+        .iter()
+        .for_each(|peer| core.joined(*peer, false, start));
+    let one = noise(1);
+    let told = || {
+        let mut columns = announce::Columns::default();
+        columns.push(one.key.short(), one.data.len(), 0);
+        TreeInput::Announce(columns.into())
+    };
+    let (mut fetched, mut checked) = (0, 0);
+    for step in 0..2000_u32 {
+        let now = start + Duration::from_millis(10) * step;
+        let teller = peers.get(usize::try_from(step / 10).expect("small"));
+        // And one tells of it much later.
+        let teller = teller
+            .or(peers.first())
+            .filter(|_| step % 10 == 0 && (step < 100 || step == 1900));
+        if let Some(peer) = teller {
+            let input = Input::Tree(ItemKind::Transaction, told());
+            core.frame(*peer, input, Taken::nothing(), now);
+        }
+        core.on_time(now);
+        for peer in peers {
+            while let Some(mut out) = core.next(peer, Class::Transaction, 1 << 20, now) {
+                prost::decode_length_delimiter(&mut out.bytes).expect("a length");
+                let kind = wire::Frame::read(out.bytes).expect("right");
+                if !matches!(kind, Kind::Fetch(_)) {
+                    continue;
+                }
+                fetched += 1;
+                let items = TreeInput::Items {
+                    batch: vec![(one.key, one.data.clone())],
+                    missing: Bytes::new(),
+                    spared: Bytes::new(),
+                };
+                let input = Input::Tree(ItemKind::Transaction, items);
+                core.frame(peer, input, Taken::nothing(), now);
+            }
+        }
+        while let Some(action) = core.action() {
+            if let Action::Tell(Event::Check(unchecked)) = action {
+                checked += 1;
+                let Unchecked {
+                    kind, from, items, ..
+                } = unchecked;
+                let refused = items.iter().map(|fresh| (fresh.key, Verdict::Ignore));
+                core.concluded(kind, Some(from), Vec::new(), refused, now);
+            }
+        }
+    }
+    assert_eq!((fetched, checked), (2, 2));
 }

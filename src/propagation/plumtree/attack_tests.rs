@@ -1,6 +1,6 @@
 //! What a peer may not have for nothing.
 
-use std::sync::LazyLock;
+use std::{collections::HashSet, sync::LazyLock};
 
 use proptest::prelude::*;
 
@@ -627,6 +627,135 @@ fn who_leaves_and_comes_back_has_had_what_it_had() {
     let later = now + Duration::from_secs(60);
     tree.connected(peer, later);
     assert_eq!(changes(&mut tree, later), most);
+}
+
+#[test]
+fn who_has_announced_some_of_each_batch_is_not_packed_all_of_them() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    let (mut packed, mut plain) = (0, 0);
+    for round in 0..400_u64 {
+        // More than a batch, so that nothing waits for company.
+        let items = (0..35).map(|number| {
+            let start = usize::try_from(round * 35 + number).expect("small") * 300;
+            let data = TEXT.slice(start..start + 1000);
+            let key = TransactionKey::of(&data);
+            Accepted { key, data, fee: 0 }
+        });
+        let items: Vec<_> = items.collect();
+        tree.accepted(None, items.clone(), now);
+        let mut columns = Columns::default();
+        columns.push(items[0].key.short(), 1000, 0);
+        tree.on_announce(peer, &columns.into(), |_, held| held, now);
+        while let Some(out) = tree.next(peer, None, now) {
+            if out.bytes.len() < out.payload / 2 {
+                packed += out.payload;
+            } else {
+                plain += out.payload;
+            }
+        }
+    }
+    let burst = usize::try_from(PACKED.burst).expect("small");
+    assert!((burst..burst / 8 * 9).contains(&packed), "{packed}");
+    assert!(plain > 4 << 20, "{plain}");
+}
+
+#[test]
+fn all_that_a_comparison_wants_is_sent_and_what_is_fetched_first() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let config = TreeConfig {
+        max_announced: 64,
+        ..TreeConfig::default()
+    };
+    let mut tree = Plumtree::new(config, &[7; 16]);
+    tree.connected(peer, now);
+    tree.on_link(peer, &Link { push: false }, now);
+    let items: Vec<_> = (0..2000).map(|number| item(number, 1000)).collect();
+    tree.accepted(None, items.clone(), now);
+    let keys: Vec<_> = items.iter().map(|item| item.key).collect();
+    tree.serve(peer, &keys);
+    // Its limit may be another one than ours.
+    let fetched: Vec<_> = items[1000..1900].iter().collect();
+    assert_eq!(tree.on_fetch(peer, &fetch(&fetched), now), None);
+    let mut sent = Vec::new();
+    while let Some(out) = tree.next(peer, None, now) {
+        if let Kind::Items(batch) = frame(&out.bytes) {
+            sent.extend(batch.items.iter().map(|data| TransactionKey::of(data)));
+        }
+    }
+    assert_eq!(sent.len(), 2000, "each once");
+    assert!(fetched.iter().all(|item| sent[..1000].contains(&item.key)));
+}
+
+#[test]
+fn who_sends_what_a_comparison_wanted_pays_nothing_for_it_once() {
+    use reconcile::{Action, Initiator, Message, Responder, Snapshot};
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    for pushes in [true, false] {
+        let mut tree = tree(peer, now);
+        tree.on_link(peer, &Link { push: pushes }, now);
+        let keys = |count| (0..count).map(|number| item(number, 1000).key).collect();
+        let snapshot = |count| Snapshot::new(keys(count), Vec::new()).expect("few");
+        let (mut here, request) = Initiator::new(snapshot(0), 1, now);
+        let Message::Request(request) = request else {
+            panic!("{request:?}");
+        };
+        let (_, actions) = Responder::new(snapshot(10), 2, request, now);
+        for action in actions {
+            let Action::Send(message) = action else {
+                panic!("{action:?}");
+            };
+            for action in here.on_message(message) {
+                if let Action::Await(awaited) = action {
+                    tree.awaits(peer, awaited, now);
+                }
+            }
+        }
+        // All of it is here by the time that it comes.
+        assert_eq!(push_known(&mut tree, peer, 10, now), Cost::default());
+        assert_eq!(tree.peers[&peer].duplicates, 0);
+        let again = push_known(&mut tree, peer, 10, now);
+        assert_eq!(again.items, if pushes { 0 } else { 10 * NEEDLESS });
+        assert_eq!(tree.peers[&peer].duplicates, 10);
+    }
+}
+
+#[test]
+fn what_was_asked_for_in_vain_excuses_nothing_else() {
+    let ([peer, other], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = tree(peer, now);
+    tree.connected(other, now);
+    let asked: Vec<_> = (1000..1060).map(|number| item(number, 100)).collect();
+    let mut columns = Columns::default();
+    asked
+        .iter()
+        .for_each(|item| columns.push(item.key.short(), 100, 0));
+    tree.on_announce(peer, &columns.into(), |_, _| false, now);
+    let late = now + TreeConfig::default().fetch_patience;
+    tree.on_time(&pool(), late);
+    let out = tree.next(peer, None, late).expect("a fetch");
+    assert!(matches!(frame(&out.bytes), Kind::Fetch(_)));
+    let batch = asked.iter().map(|item| (item.key, item.data.clone()));
+    tree.on_items(other, batch.collect(), [].into_iter(), |_, _| false, late);
+    // What it was not asked for is a duplicate, and so is an answer a minute later.
+    push_known(&mut tree, peer, 10, late);
+    assert_eq!(tree.peers[&peer].duplicates, 10);
+    let batch = |some: &[Accepted]| {
+        some.iter()
+            .map(|item| (item.key, item.data.clone()))
+            .collect()
+    };
+    tree.on_items(peer, batch(&asked[..50]), [].into_iter(), |_, _| true, late);
+    assert_eq!(tree.peers[&peer].duplicates, 10);
+    let later = late + Duration::from_secs(61);
+    tree.on_items(
+        peer,
+        batch(&asked[50..55]),
+        [].into_iter(),
+        |_, _| true,
+        later,
+    );
+    assert_eq!(tree.peers[&peer].duplicates, 15);
 }
 
 /// Of which every piece is worth packing, and another than those before.

@@ -585,6 +585,13 @@ impl Fetches {
         }
     }
 
+    /// A peer has sent something that it was asked for, though it is not needed any more, or was not fetched.
+    pub(super) fn answers_on(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(announcer) = self.peers.get_mut(peer) {
+            announcer.answered = Some(now);
+        }
+    }
+
     /// Whether a peer has sent something that it was asked for, lately.
     fn answers(&self, peer: &PeerId, now: Instant) -> bool {
         let answered = self.peers.get(peer).and_then(|peer| peer.answered);

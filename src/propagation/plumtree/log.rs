@@ -547,7 +547,7 @@ impl Entry {
 }
 
 /// Items as they are pushed.
-pub(super) fn encode(items: Vec<Bytes>) -> Bytes {
+fn encode(items: Vec<Bytes>) -> Bytes {
     Kind::Items(Items::packed(items)).into_frame()
 }
 

@@ -1,22 +1,22 @@
 //! One peer's link: how far the peer has read on in the log, what it has asked for, and what goes over to it next.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     MISSING, MOVES, PACKED, SERVED, STALE,
+    asked::Asked,
     lateness::Lateness,
     lessons::BELIEVED_ANYHOW,
     links::{ANEW, CHANGES},
-    log::{BATCH_BYTES, Batch, Log, Marks, bit, encode},
+    log::{BATCH_BYTES, Batch, Log, Marks, bit},
     long::{LONG, Long},
+    owed::Owed,
     reader::{Reader, Step},
 };
+use bytes::Bytes;
+
 use crate::{
     chain::ShortId,
-    keyed::Keyed,
     lanes::Outgoing,
     platform::Instant,
     propagation::{
@@ -74,12 +74,12 @@ pub(super) struct Peer {
     pub(super) rescues_from: Instant,
     /// What it is being sent of a long item that it has asked for.
     pub(super) long: Option<Long>,
-    /// What it has asked for, each once.
-    pub(super) serve: VecDeque<ShortId>,
-    pub(super) serving: HashSet<ShortId, Keyed>,
+    /// What it has fetched, and what it wants after a comparison of pools, which can wait: each once.
+    pub(super) serve: Asked,
+    pub(super) wants: Asked,
     pub(super) record: Record,
     /// What it was asked for and has not answered; it may come another way meanwhile.
-    pub(super) owed: usize,
+    pub(super) owed: Owed,
     /// Of what it pushed lately: what was new here and what was not.
     pub(super) fresh: u32,
     pub(super) duplicates: u32,
@@ -100,7 +100,7 @@ pub(super) struct Record {
     pub(super) lateness: Lateness,
     /// How we have said last that its link is to be, if we have: what it says itself does not change that.
     pub(super) said: Option<bool>,
-    /// Bytes that it was sent for its asking, and those that were packed for it.
+    /// Bytes that it was sent for its asking, and those that were packed for it alone.
     pub(super) served: Pace,
     pub(super) packed: Pace,
     /// How often it has changed the link, and what was counted was forgotten for that; and how often it has changed its streams.
@@ -184,15 +184,30 @@ impl Peer {
         }
     }
 
-    /// It is to be sent this; false where so many things wait for it already.
-    pub(super) fn asks(&mut self, id: ShortId, most: usize) -> bool {
-        if self.serve.len() >= most {
-            return false;
+    /// Whether it has asked for something.
+    pub(super) fn asks(&self) -> bool {
+        !self.serve.is_empty() || !self.wants.is_empty()
+    }
+
+    /// What it is sent next of what it has asked for.
+    fn asks_next(&mut self) -> Option<ShortId> {
+        self.serve.front().or_else(|| self.wants.front())
+    }
+
+    fn is_sent(&mut self, id: ShortId) {
+        self.serve.remove(id);
+        self.wants.remove(id);
+    }
+}
+
+impl Record {
+    /// A batch for this peer alone, packed as far as its pace goes: that is work.
+    fn batch(&mut self, items: Vec<Bytes>, bytes: usize, now: Instant) -> Items {
+        if self.packed.ready(now) != Admission::Now {
+            return Items::plain(items);
         }
-        if self.serving.insert(id) {
-            self.serve.push_back(id);
-        }
-        true
+        self.packed.charge(bytes as u64, now);
+        Items::packed(items)
     }
 }
 
@@ -222,16 +237,15 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     while bytes < BATCH_BYTES
         && items.len() < MAX_BATCH
         && missing.len() < MAX_IDS
-        && let Some(id) = peer.serve.pop_front()
+        && let Some(id) = peer.asks_next()
     {
         let logged = log.get(id).map(|entry| &entry.data);
         let found = logged.or_else(|| Some(&pool?.get_short(id)?.data));
         let is_first = items.is_empty() && missing.is_empty();
         if !is_first && found.is_some_and(|data| data.len() > LONG) {
-            peer.serve.push_front(id);
             break;
         }
-        peer.serving.remove(&id);
+        peer.is_sent(id);
         match found {
             Some(data) => {
                 bytes += data.len();
@@ -249,12 +263,7 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     {
         return Long::begin(data.clone(), &mut peer.long);
     }
-    let mut batch = if peer.record.packed.ready(now) == Admission::Now {
-        peer.record.packed.charge(bytes as u64, now);
-        Items::packed(items)
-    } else {
-        Items::plain(items)
-    };
+    let mut batch = peer.record.batch(items, bytes, now);
     batch.missing = wire::column(missing.into_iter());
     Outgoing {
         bytes: Kind::Items(batch).into_frame(),
@@ -266,9 +275,10 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
 
 /// What a peer has not been pushed yet, and does not have; of what it has announced it is told that it would have been pushed now. A long
 /// item, which is a batch of its own, goes alone, so that all who are pushed it share its bytes.
-pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
+pub(super) fn push(peer: &mut Peer, log: &Log, now: Instant) -> Option<Outgoing> {
     let (mut frames, mut spared, mut items, mut payload) = (Vec::new(), Vec::new(), 0, 0);
     let known = bit(peer.place);
+    let record = &mut peer.record;
     peer.reader.read(log, |batch| {
         if batch.told().is_some() {
             return Step::Read;
@@ -294,8 +304,10 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
             if count == 0 {
                 return Step::Read;
             }
-            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
-            encode(unknown().map(|entry| entry.data.clone()).collect())
+            let bytes = unknown().map(|entry| entry.data.len()).sum::<usize>();
+            payload += bytes;
+            let items = unknown().map(|entry| entry.data.clone()).collect();
+            Kind::Items(record.batch(items, bytes, now)).into_frame()
         };
         items += count;
         frames.push(frame);

@@ -8,7 +8,7 @@
 //! When the pool is full, somebody of the lowest class leaves for a newcomer of that class or a higher one: the eldest, if it has been there for
 //! [`MempoolConfig::old_after`] and the newcomer's source has no quarter of the class yet, so that who once filled the pool takes no room from who comes now; else the eldest of the source that
 //! has most in there, so that who floods pushes out what it brought itself. A newcomer
-//! that pays less than all is refused ([`super::Seen`] says how long what left or found no room is remembered). Among equals the newcomer wins, because otherwise a chain without fees would
+//! that pays less than all is refused. What left for another, found no room, is ignored by the chain or has expired is remembered for a while (`unwanted.rs`). Among equals the newcomer wins, because otherwise a chain without fees would
 //! come to a halt with the first full pool.
 //!
 //! **Two transactions with one short id.** The elder stays, and the other is [`Insertion::Collision`]. That is
@@ -37,7 +37,7 @@ use crate::{
     chain::{ShortId, TransactionKey},
     keyed::Keyed,
     platform::Instant,
-    propagation::{plumtree::fee_rate, source::Source},
+    propagation::{plumtree::fee_rate, pool::unwanted::Unwanted, source::Source},
 };
 
 /// What an entry costs beside its data, in bytes, about: its place in the slab, in the index, and two small allocations.
@@ -119,6 +119,8 @@ pub struct Mempool {
     free: VecDeque<Place>,
     index: HashMap<ShortId, Place, Keyed>,
     classes: Classes,
+    /// What is not here, and not to come for a while.
+    unwanted: Unwanted,
     bytes: usize,
     inserted: u64,
     /// Before then nothing is old: that is looked up anew when the time has come.
@@ -161,8 +163,10 @@ impl Mempool {
     pub fn new(config: MempoolConfig, seed: &[u8; 16]) -> Self {
         let usual = config.max_bytes / (OVERHEAD + USUAL);
         let index = HashMap::with_capacity_and_hasher(usual.min(MOST_USUAL), Keyed::new(seed));
+        let unwanted = Unwanted::new(config.max_seen, config.max_age, seed);
         Self {
             config,
+            unwanted,
             slab: Vec::new(),
             free: VecDeque::new(),
             index,
@@ -183,16 +187,15 @@ impl Mempool {
         fee: u64,
         now: Instant,
     ) -> Insertion {
-        self.insert_of(Source::OWN, (key, data, fee), now, |_| {})
+        self.insert_of(Source::OWN, (key, data, fee), now)
     }
 
-    /// As [`Mempool::insert`], of a transaction that somebody has brought; hears the names of those that leave for it.
+    /// As [`Mempool::insert`], of a transaction that somebody has brought.
     pub(crate) fn insert_of(
         &mut self,
         source: Source,
         (key, data, fee): (TransactionKey, Bytes, u64),
         now: Instant,
-        evicted: impl FnMut(ShortId),
     ) -> Insertion {
         match self.get_short(key.short()) {
             Some(pooled) if pooled.key == key => return Insertion::Known,
@@ -201,7 +204,8 @@ impl Mempool {
         }
         let fee_rate = fee_rate(fee, data.len());
         let (class, cost) = (class_of(fee_rate), cost(&data));
-        if !self.make_room(source, (class, cost), now, evicted) {
+        if !self.make_room(source, (class, cost), now) {
+            self.unwanted.crowd_out(key, now);
             return Insertion::Refused;
         }
         let pooled = Pooled {
@@ -238,12 +242,32 @@ impl Mempool {
     pub fn remove(&mut self, key: &TransactionKey) -> Option<Pooled> {
         self.get(key)?;
         let place = *self.index.get(&key.short())?;
-        self.unlink(place)
+        let removed = self.unlink(place);
+        self.forget_crowded_out();
+        removed
+    }
+
+    /// The chain can do nothing with a transaction for now: it is not taken from peers for a while.
+    pub(crate) fn ignore(&mut self, key: TransactionKey, now: Instant) {
+        self.unwanted.ignore(key, now);
+    }
+
+    /// What is not taken from peers for a while.
+    pub(crate) fn unwanted(&self) -> &Unwanted {
+        &self.unwanted
+    }
+
+    /// What found no room may come as soon as an eighth of it is free.
+    fn forget_crowded_out(&mut self) {
+        if self.bytes <= self.config.max_bytes / 8 * 7 {
+            self.unwanted.forget_crowded_out();
+        }
     }
 
     /// Takes out what is older than [`MempoolConfig::max_age`], at most [`MAX_EXPIRED`] entries: call again while
     /// [`Mempool::next_deadline`] is past.
     pub fn expire(&mut self, now: Instant) -> Vec<TransactionKey> {
+        self.unwanted.on_time(now);
         let mut expired = Vec::new();
         if self.expires_at.is_none_or(|at| now < at) {
             return expired;
@@ -255,12 +279,16 @@ impl Mempool {
                     self.eldest(class, |at| now.saturating_duration_since(at) >= max_age)
                 && let Some(pooled) = self.unlink(place)
             {
+                self.unwanted.expire(pooled.key, now);
                 expired.push(pooled.key);
             }
         }
         let eldest = self.classes.taken().flat_map(|(_, payers)| payers.eldest());
         let eldest = eldest.filter_map(|place| Some(self.entry(place)?.pooled.at));
         self.expires_at = eldest.min().and_then(|at| at.checked_add(max_age));
+        if !expired.is_empty() {
+            self.forget_crowded_out();
+        }
         expired
     }
 
@@ -275,7 +303,8 @@ impl Mempool {
 
     /// When [`Mempool::expire`] has something to do, or earlier.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.expires_at
+        let forgets_at = self.unwanted.next_deadline();
+        forgets_at.into_iter().chain(self.expires_at).min()
     }
 
     /// All transactions, highest fees first, and in a class the eldest of each source first. Lazy: who wants a bounded number takes it.
@@ -319,19 +348,8 @@ impl Mempool {
         self.bytes
     }
 
-    /// Whether an eighth of the room is free: what found none may come again.
-    pub fn is_roomy(&self) -> bool {
-        self.bytes <= self.config.max_bytes / 8 * 7
-    }
-
     /// Evicts until a newcomer fits; false and nothing evicted where it must not.
-    fn make_room(
-        &mut self,
-        source: Source,
-        (class, cost): (Class, usize),
-        now: Instant,
-        mut evicted: impl FnMut(ShortId),
-    ) -> bool {
+    fn make_room(&mut self, source: Source, (class, cost): (Class, usize), now: Instant) -> bool {
         let Some(limit) = self.config.max_bytes.checked_sub(cost) else {
             return false;
         };
@@ -355,7 +373,7 @@ impl Mempool {
             let Some(pooled) = due.and_then(|due| self.unlink(due)) else {
                 return false;
             };
-            evicted(pooled.key.short());
+            self.unwanted.crowd_out(pooled.key, now);
         }
         true
     }

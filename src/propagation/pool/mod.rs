@@ -4,6 +4,7 @@ mod mempool;
 pub mod reconcile;
 mod seen;
 pub(crate) mod sessions;
+mod unwanted;
 
 pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pieces, Pooled};
 pub use seen::Seen;

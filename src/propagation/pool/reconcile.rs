@@ -26,6 +26,7 @@
 //! | `coding.rs` | short ids, which element is in which symbol, the encoder |
 //! | `decoder.rs` | their symbols less ours, peeled |
 //! | `wire.rs` | the messages |
+//! | `awaited.rs` | what was wanted, to be known when it comes |
 //! | `session.rs` | what both sides share: actions, outcomes, faults, grants of symbols |
 //! | `initiator.rs`, `responder.rs` | the two state machines |
 //!
@@ -43,6 +44,7 @@
 //! request for symbols walks over them once. Sessions own all that they need and are `Send`, so they may run apart from
 //! the network's task.
 
+mod awaited;
 mod coding;
 mod decoder;
 mod initiator;
@@ -57,6 +59,7 @@ mod session_tests;
 #[cfg(test)]
 mod vector_tests;
 
+pub use awaited::Awaited;
 pub(crate) use coding::KEY_BYTES;
 pub use initiator::Initiator;
 pub use responder::Responder;

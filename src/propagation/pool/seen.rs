@@ -8,36 +8,27 @@
 //! forgotten. So the last [`MempoolConfig::max_seen`](super::MempoolConfig) ids at least are known, and at most twice as many. A false hit needs two
 //! transactions with one [`ShortId`], by chance one in 2^64 / 2^18 = 2^46 new ones; [`ShortId`] says what it costs to craft one.
 //!
-//! **What the pool had no room for.** It was good, and paid less than the rest. If it were remembered as long as the others, a flood of
-//! better payers would keep it out long after the flood is in a block; if it were not, peers would offer and fetch it without end.
-//! So it has a memory of its own, which is short: it is forgotten when the pool has room again ([`Seen::forget_crowded_out`]), and
-//! after [`CROWDED`] to twice that in any case. And its maker may hand it in again at any time. Taken up again, it is
-//! checked and handed to the application once more.
+//! What the pool does not take for a while only is another matter (`unwanted.rs`).
 //!
-//! Bounds: six sets of so many ids, about 14 MiB when all are full with the default, which is what a table of 2^18 places takes; each has
+//! Bounds: four sets of so many ids, about 9 MiB when all are full with the default, which is what a table of 2^18 places takes; each has
 //! 9 bytes.
 
-use std::{collections::HashSet, mem, time::Duration};
+use std::{collections::HashMap, mem};
 
-use crate::{chain::ShortId, keyed::Keyed, platform::Instant};
-
-/// How long at least a transaction is remembered for which the pool had no room.
-pub const CROWDED: Duration = Duration::from_secs(60);
+use crate::{chain::ShortId, keyed::Keyed};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Seen {
-    accepted: Memory,
-    rejected: Memory,
-    crowded: Memory,
-    /// When the younger generation of those becomes the elder; `None`: there are none.
-    ages_at: Option<Instant>,
+    accepted: Memory<()>,
+    rejected: Memory<()>,
 }
 
+/// The names that were noted last, with something about each.
 #[derive(Debug)]
-struct Memory {
-    younger: HashSet<ShortId, Keyed>,
-    elder: HashSet<ShortId, Keyed>,
+pub(super) struct Memory<V> {
+    younger: HashMap<ShortId, V, Keyed>,
+    elder: HashMap<ShortId, V, Keyed>,
     generation: usize,
 }
 
@@ -48,8 +39,6 @@ impl Seen {
         Self {
             accepted: Memory::new(seed, generation),
             rejected: Memory::new(seed, generation),
-            crowded: Memory::new(seed, generation),
-            ages_at: None,
         }
     }
 
@@ -60,76 +49,54 @@ impl Seen {
 
     /// The chain has accepted it.
     pub fn accept(&mut self, id: ShortId) {
-        self.accepted.insert(id);
+        self.accepted.insert(id, ());
     }
 
     /// The chain has rejected it, for good.
     pub fn reject(&mut self, id: ShortId) {
-        self.rejected.insert(id);
-    }
-
-    /// The chain has accepted it, and the pool has no room for it.
-    pub fn crowd_out(&mut self, id: ShortId, now: Instant) {
-        self.crowded.insert(id);
-        self.ages_at.get_or_insert(now + CROWDED);
-    }
-
-    /// Whether the pool had no room for this lately.
-    pub fn is_crowded_out(&self, id: ShortId) -> bool {
-        self.crowded.contains(id)
-    }
-
-    /// The pool has room again: what had none may come.
-    pub fn forget_crowded_out(&mut self) {
-        if self.ages_at.take().is_some() {
-            self.crowded.age();
-            self.crowded.age();
-        }
-    }
-
-    /// Forgets what had no room long ago.
-    pub fn on_time(&mut self, now: Instant) {
-        while self.ages_at.is_some_and(|at| at <= now) {
-            self.crowded.age();
-            let next = self.ages_at.map(|at| at + CROWDED);
-            self.ages_at = next.filter(|_| !self.crowded.is_empty());
-        }
-    }
-
-    /// When [`Self::on_time`] has something to do.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.ages_at
+        self.rejected.insert(id, ());
     }
 }
 
-impl Memory {
-    fn new(seed: &[u8; 16], generation: usize) -> Self {
-        let set = || HashSet::with_hasher(Keyed::new(seed));
+impl<V> Memory<V> {
+    /// The last `generation` names at least, and at most twice as many.
+    pub(super) fn new(seed: &[u8; 16], generation: usize) -> Self {
+        let table = || HashMap::with_hasher(Keyed::new(seed));
         Self {
-            younger: set(),
-            elder: set(),
+            younger: table(),
+            elder: table(),
             generation,
         }
     }
 
-    fn contains(&self, id: ShortId) -> bool {
-        self.younger.contains(&id) || self.elder.contains(&id)
+    pub(super) fn contains(&self, id: ShortId) -> bool {
+        self.younger.contains_key(&id) || self.elder.contains_key(&id)
     }
 
-    fn insert(&mut self, id: ShortId) {
+    /// What was noted last.
+    pub(super) fn get(&self, id: ShortId) -> Option<&V> {
+        self.younger.get(&id).or_else(|| self.elder.get(&id))
+    }
+
+    /// All that is noted, in no order; what was noted twice may stand there twice.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.younger.values().chain(self.elder.values())
+    }
+
+    pub(super) fn insert(&mut self, id: ShortId, value: V) {
         if self.younger.len() >= self.generation {
             self.age();
         }
-        self.younger.insert(id);
+        self.younger.insert(id, value);
     }
 
     /// The elder generation is forgotten, and the younger one takes its place.
-    fn age(&mut self) {
+    pub(super) fn age(&mut self) {
         mem::swap(&mut self.younger, &mut self.elder);
         self.younger.clear();
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.younger.is_empty() && self.elder.is_empty()
     }
 }
@@ -155,37 +122,12 @@ mod tests {
         assert!(!seen.contains(id(0)));
     }
 
-    #[test]
-    fn what_had_no_room_is_known_for_a_while_or_until_there_is_some() {
-        let (mut seen, now) = (Seen::new(100, &[7; 16]), crate::platform::now());
-        seen.crowd_out(id(1), now);
-        seen.on_time(now + CROWDED * 3 / 2);
-        seen.crowd_out(id(2), now + CROWDED * 3 / 2);
-        assert!(seen.is_crowded_out(id(1)) && !seen.contains(id(1)));
-        seen.on_time(now + CROWDED * 2);
-        assert!(!seen.is_crowded_out(id(1)) && seen.is_crowded_out(id(2)));
-        seen.forget_crowded_out();
-        assert!(!seen.is_crowded_out(id(2)) && seen.next_deadline().is_none());
-        // Long asleep.
-        seen.crowd_out(id(3), now + CROWDED * 4);
-        seen.on_time(now + CROWDED * 400);
-        assert!(!seen.is_crowded_out(id(3)) && seen.next_deadline().is_none());
-    }
-
-    #[test]
-    fn a_flood_of_what_has_no_room_is_bounded() {
-        let (mut seen, now) = (Seen::new(10, &[7; 16]), crate::platform::now());
-        (0..1000).for_each(|number| seen.crowd_out(id(number), now));
-        let known = (0..1000).filter(|number| seen.is_crowded_out(id(*number)));
-        assert!((10..=20).contains(&known.count()));
-    }
-
     proptest! {
         #[test]
         fn the_last_ones_are_known_and_no_more_than_twice_as_many(numbers in proptest::collection::vec(0u64..200, 0..400)) {
             let mut memory = Memory::new(&[1; 16], 20);
             for (place, number) in numbers.iter().enumerate() {
-                memory.insert(id(*number));
+                memory.insert(id(*number), ());
                 for known in &numbers[(place + 1).saturating_sub(20)..=place] {
                     prop_assert!(memory.contains(id(*known)));
                 }

@@ -9,8 +9,8 @@
 //! meanwhile wait. A step carries its session's number: what comes of one whose session is over is dropped. Bounds:
 //! [`MAX_STEPS`] at once, so that there are threads left for the chain's checks; [`MAX_OURS`] and [`MAX_THEIRS`] at once, one a peer and direction,
 //! those counted whose last step is still at work though the peer is gone; [`MAX_WAITING`] messages of each, of [`MAX_WAITING_BYTES`];
-//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection; of a large pool fewer, so that they take [`MAX_BYTES`]. Above these a peer's request is declined, and one of ours is
-//! begun soon after, unless another peer keeps us waiting for [`PATIENCE`]: then that one's session gives way. One listing of the pool serves all sessions
+//! [`LEAST_PAUSE`] from the end of one that a peer began to its next, on whatever connection; of a large pool fewer, so that they take [`MAX_BYTES`]. Above these a peer's request is declined, and one of ours is
+//! begun soon after, unless another peer has kept us waiting for [`PATIENCE`] in all: then that one's session gives way. One listing of the pool serves all sessions
 //! that begin within [`FRESH`], unless the pool has changed much; and who begins while it is made waits for it. A new one is made when the one before
 //! the last is used by none, so there are two at most.
 
@@ -57,7 +57,7 @@ const MAX_THEIRS: usize = 5;
 const MAX_BYTES: usize = 16 << 20;
 /// What differs takes of these in a session that we began, at most.
 const DIFFERENCES: usize = 2 << 20;
-/// How long a session may keep us waiting for its next message while others want its place.
+/// How long a session may keep us waiting for its messages, all turns together, while others want its place.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Steps at work at once.
 const MAX_STEPS: usize = 2;
@@ -67,7 +67,7 @@ const MAX_WAITING: usize = 32;
 const MAX_WAITING_BYTES: usize = 512 << 10;
 /// The longest frame with a message of a session: what stands before it has few bytes.
 const MAX_FRAME: usize = MAX_MESSAGE + 16;
-/// Least time between two sessions that one peer begins.
+/// Least time between two sessions that one peer begins, from the end of the first.
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 /// Least time between two sessions that we begin with one peer, whatever the configuration says.
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
@@ -87,7 +87,7 @@ pub(crate) struct Pools {
     begins: BTreeSet<(Instant, PeerId)>,
     /// Who has a session.
     busy: Vec<(PeerId, Side)>,
-    /// When peers that are gone began their last sessions.
+    /// When the last sessions were over, or begun, of peers that are gone.
     left: Debts<Instant>,
     /// Sessions under way, ours and theirs, those at work included whose peers are gone.
     sessions: [usize; 2],
@@ -113,8 +113,8 @@ struct Listing {
 struct Peer {
     /// When we begin the next session.
     next_at: Instant,
-    /// When it began its last one.
-    begun_at: Option<Instant>,
+    /// When it began its last one, or that was over.
+    last_at: Option<Instant>,
     ours: Option<Session>,
     theirs: Option<Session>,
 }
@@ -130,8 +130,9 @@ struct Session {
     request: Option<Request>,
     /// The number of the listing that it compares; `None`: it has not begun.
     listing: Option<u64>,
-    /// Since when it is the peer's turn, where nothing is at work.
+    /// Since when it is the peer's turn, where nothing is at work; and how long its turns before that have taken.
     since: Instant,
+    waited: Duration,
     /// How long what the peer sends was not read here meanwhile.
     unheard: Duration,
 }
@@ -186,10 +187,10 @@ impl Pools {
         };
         let bytes: usize = session.waiting.iter().map(Message::weight).sum();
         if session.waiting.len() >= MAX_WAITING || bytes + message.weight() > MAX_WAITING_BYTES {
-            return self.end(from, side, Some(Misdeed::TooManyMessages));
+            return self.end(from, side, Some(Misdeed::TooManyMessages), now);
         }
         session.waiting.push_back(message);
-        self.go_on(from, side);
+        self.go_on(from, side, now);
         self.start(pool, now)
     }
 
@@ -231,6 +232,7 @@ impl Pools {
         for action in actions {
             match action {
                 Action::Send(message) => outputs.push(Output::Compare(id, message)),
+                Action::Await(awaited) => outputs.push(Output::Await(id, awaited, now)),
                 Action::Lacking(keys) => {
                     let told = announcements(&keys, pool);
                     outputs.extend(told.map(|told| Output::Announce(id, told)));
@@ -245,25 +247,25 @@ impl Pools {
                     if outcome == Outcome::TooDifferent {
                         outputs.extend(self.announce_best(id, side));
                     }
-                    outputs.extend(self.end(id, side, misdeed));
+                    outputs.extend(self.end(id, side, misdeed, now));
                 }
             }
         }
-        self.go_on(id, side);
+        self.go_on(id, side, now);
         outputs.extend(self.start(pool, now));
         outputs
     }
 
     /// A long frame of a peer, of so many bytes on the stream, is lost. The one long message is what a peer wants at the end of a session
     /// that it began: that session is over, and nobody pays.
-    pub(crate) fn skipped(&mut self, from: PeerId, length: usize) -> Vec<Output> {
+    pub(crate) fn skipped(&mut self, from: PeerId, length: usize, now: Instant) -> Vec<Output> {
         let peer = self.peers.get(&from);
         let session = peer.and_then(|peer| peer.theirs.as_ref());
         let Some(session) = session.filter(|_| length <= MAX_FRAME) else {
             return Vec::new();
         };
         let farewell = session.farewell();
-        let mut outputs = self.end(from, Side::Theirs, None);
+        let mut outputs = self.end(from, Side::Theirs, None, now);
         outputs.push(Output::Compare(from, farewell));
         outputs
     }
@@ -278,17 +280,17 @@ impl Pools {
         let Some(peer) = self.peers.get_mut(&from) else {
             return Vec::new();
         };
-        let is_soon = |begun: Instant| now.duration_since(begun) < LEAST_PAUSE;
+        let is_soon = |last: Instant| now.duration_since(last) < LEAST_PAUSE;
         let mut outputs = Vec::new();
         if peer.theirs.is_some()
-            || peer.begun_at.is_some_and(is_soon)
+            || peer.last_at.is_some_and(is_soon)
             || !self.make_room(Side::Theirs, pool, &mut outputs, now)
         {
             outputs.push(Output::Compare(from, Responder::decline(request)));
             return outputs;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.begun_at = Some(now);
+            peer.last_at = Some(now);
         }
         self.begin(from, Side::Theirs, Some(request), now);
         outputs.extend(self.start(pool, now));
@@ -322,7 +324,7 @@ impl Pools {
         while self.is_stale(now)
             && let Some(late) = self.late(|_, session| !self.uses_latest(session), now)
         {
-            self.let_go(late, outputs);
+            self.let_go(late, outputs, now);
         }
         if self.is_stale(now) {
             return false;
@@ -337,7 +339,7 @@ impl Pools {
             return false;
         }
         if let Some(late) = self.late(|of, _| of == side, now) {
-            self.let_go(late, outputs);
+            self.let_go(late, outputs, now);
         }
         has_room(self.sessions)
     }
@@ -354,19 +356,20 @@ impl Pools {
                 Side::Ours => peer.ours.as_ref()?,
                 Side::Theirs => peer.theirs.as_ref()?,
             };
-            let is_late = !session.at_work && now.duration_since(session.since) >= PATIENCE;
-            (is_late && is_like_this(*side, session)).then_some((session.since, *id, *side))
+            let waited = session.waited(now);
+            let is_late = !session.at_work && waited >= PATIENCE;
+            (is_late && is_like_this(*side, session)).then_some((waited, *id, *side))
         });
-        let (_, id, side) = waits.min_by_key(|(since, ..)| *since)?;
+        let (_, id, side) = waits.max_by_key(|(waited, ..)| *waited)?;
         Some((id, side))
     }
 
     /// Ends a session whose peer has kept us waiting, and tells it.
-    fn let_go(&mut self, (id, side): (PeerId, Side), outputs: &mut Vec<Output>) {
+    fn let_go(&mut self, (id, side): (PeerId, Side), outputs: &mut Vec<Output>, now: Instant) {
         let session = self.peers.get_mut(&id);
         let session = session.and_then(|peer| peer.session(side).as_ref());
         let farewell = session.map(Session::farewell);
-        outputs.extend(self.end(id, side, None));
+        outputs.extend(self.end(id, side, None, now));
         outputs.extend(farewell.map(|farewell| Output::Compare(id, farewell)));
     }
 
@@ -383,6 +386,7 @@ impl Pools {
                 request,
                 listing: None,
                 since: now,
+                waited: Duration::ZERO,
                 unheard: Duration::ZERO,
             });
         }
@@ -403,7 +407,8 @@ impl Pools {
             inserted: pool.inserted(),
             snapshot: None,
         });
-        let pool = Pool::Listed(pool.pieces(), self.config.min_age, now);
+        let unwanted = pool.unwanted().keys(now);
+        let pool = Pool::Listed(pool.pieces(), unwanted, self.config.min_age, now);
         Some((pool, number))
     }
 
@@ -429,12 +434,13 @@ impl Pools {
     }
 
     /// Has a session look at what waits for it.
-    fn go_on(&mut self, id: PeerId, side: Side) {
+    fn go_on(&mut self, id: PeerId, side: Side, now: Instant) {
         let session = self.peers.get_mut(&id);
         if let Some(session) = session.and_then(|peer| peer.session(side).as_mut())
             && !session.at_work
             && !session.waiting.is_empty()
         {
+            session.waited = session.waited(now);
             session.at_work = true;
             self.ready.push_back((id, side, session.number));
         }
@@ -496,17 +502,34 @@ impl Pools {
         salt.finish()
     }
 
-    fn end(&mut self, id: PeerId, side: Side, misdeed: Option<Misdeed>) -> Vec<Output> {
-        self.busy.retain(|busy| *busy != (id, side));
-        let session = self.peers.get_mut(&id);
-        // One at work is counted until that has ended.
-        if let Some(session) = session.and_then(|peer| peer.session(side).take())
-            && !session.at_work
+    fn end(
+        &mut self,
+        id: PeerId,
+        side: Side,
+        misdeed: Option<Misdeed>,
+        now: Instant,
+    ) -> Vec<Output> {
+        let was_there = self.close(id, side);
+        if let Some(peer) = self.peers.get_mut(&id)
+            && was_there
+            && side == Side::Theirs
         {
-            self.leave(side);
+            peer.last_at = Some(now);
         }
         let misdeed = misdeed.map(|misdeed| Output::Misdeed(id, misdeed));
         misdeed.into_iter().collect()
+    }
+
+    /// A session is over, if there is one.
+    fn close(&mut self, id: PeerId, side: Side) -> bool {
+        self.busy.retain(|busy| *busy != (id, side));
+        let session = self.peers.get_mut(&id);
+        let session = session.and_then(|peer| peer.session(side).take());
+        // One at work is counted until that has ended.
+        if session.as_ref().is_some_and(|session| !session.at_work) {
+            self.leave(side);
+        }
+        session.is_some()
     }
 
     /// A session is over, and nothing of it is at work.
@@ -544,7 +567,7 @@ impl Part for Pools {
             peer,
             Peer {
                 next_at: now + pause,
-                begun_at: self.left.take(&peer),
+                last_at: self.left.take(&peer),
                 ours: None,
                 theirs: None,
             },
@@ -554,11 +577,8 @@ impl Part for Pools {
 
     /// Sessions that were under way are over, and nobody is blamed; ours begins anew when the peer takes it.
     fn moved(&mut self, id: PeerId, _: bool, now: Instant) -> Vec<Output> {
-        let peer = self.peers.get(&id);
-        let was_busy = peer.is_some_and(|peer| peer.ours.is_some());
-        for side in [Side::Ours, Side::Theirs] {
-            self.end(id, side, None);
-        }
+        let was_busy = self.close(id, Side::Ours);
+        self.close(id, Side::Theirs);
         if let Some(peer) = self.peers.get_mut(&id).filter(|_| was_busy) {
             self.begins.remove(&(peer.next_at, id));
             peer.next_at = now + LEAST_PAUSE;
@@ -569,14 +589,14 @@ impl Part for Pools {
 
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
         for side in [Side::Ours, Side::Theirs] {
-            self.end(peer, side, None);
+            self.end(peer, side, None, now);
         }
         let Some(gone) = self.peers.remove(&peer) else {
             return Vec::new();
         };
         self.begins.remove(&(gone.next_at, peer));
-        if let Some(begun) = gone.begun_at {
-            self.left.keep(peer, begun, begun + LEAST_PAUSE, now);
+        if let Some(last) = gone.last_at {
+            self.left.keep(peer, last, last + LEAST_PAUSE, now);
         }
         Vec::new()
     }
@@ -592,7 +612,7 @@ impl Part for Pools {
         let mut outputs = Vec::new();
         for (id, side) in self.busy.clone() {
             if self.deadline(&id, side).is_some_and(|at| at <= now) {
-                outputs.extend(self.end(id, side, Some(Misdeed::NoAnswer)));
+                outputs.extend(self.end(id, side, Some(Misdeed::NoAnswer), now));
             }
         }
         while let Some((at, id)) = self.begins.first().copied()
@@ -658,6 +678,12 @@ impl Listing {
 }
 
 impl Session {
+    /// How long the peer has kept us waiting, all turns together.
+    fn waited(&self, now: Instant) -> Duration {
+        let turn = now.saturating_duration_since(self.since);
+        self.waited + if self.at_work { Duration::ZERO } else { turn }
+    }
+
     /// What ends it early, at the peer too: one of theirs is declined, and in one of ours nothing is wanted.
     fn farewell(&self) -> Message {
         match self.request {

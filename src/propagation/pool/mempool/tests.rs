@@ -73,10 +73,8 @@ fn who_floods_pushes_out_what_it_brought_itself() {
     let (mut pool, now) = (pool(100 * (100 + OVERHEAD)), crate::platform::now());
     let insert = |pool: &mut Mempool, source, number, fee| {
         let (key, data) = transaction(number, 100);
-        let mut evicted = Vec::new();
-        let inserted = pool.insert_of(source, (key, data, fee), now, |id| evicted.push(id));
+        let inserted = pool.insert_of(source, (key, data, fee), now);
         assert_eq!(inserted, Insertion::Inserted);
-        evicted
     };
     let (few, many) = (Source::at(1), Source::at(2));
     for number in 0..20 {
@@ -88,10 +86,15 @@ fn who_floods_pushes_out_what_it_brought_itself() {
     }
     let is_here = |pool: &Mempool, number| pool.get(&transaction(number, 100).0).is_some();
     assert!((0..20).chain(100..120).all(|number| is_here(&pool, number)));
-    let elder = |number| transaction(number, 100).0.short();
+    let is_crowded_out = |pool: &Mempool, number| {
+        let id = transaction(number, 100).0.short();
+        pool.unwanted().is_crowded_out(id)
+    };
     for number in 0..20 {
-        let evicted = insert(&mut pool, few, 200 + number, 1);
-        assert_eq!(evicted, [elder(1940 + number)], "it has a right to as much");
+        assert!(!is_crowded_out(&pool, 1940 + number));
+        insert(&mut pool, few, 200 + number, 1);
+        let is_out = is_crowded_out(&pool, 1940 + number);
+        assert!(is_out, "it has a right to as much");
     }
     // Who pays better stays.
     insert(&mut pool, many, 3000, 1000);
@@ -107,7 +110,7 @@ fn who_filled_the_pool_once_takes_no_room_from_who_comes_now() {
     let (mut pool, now) = (pool(1 << 20), crate::platform::now());
     let mut insert = |place, number, at| {
         let (key, data) = transaction(number, 100);
-        let inserted = pool.insert_of(Source::at(place), (key, data, 1), at, |_| {});
+        let inserted = pool.insert_of(Source::at(place), (key, data, 1), at);
         assert_eq!(inserted, Insertion::Inserted);
     };
     for number in 0..12_800 {
@@ -127,7 +130,7 @@ fn who_floods_for_long_pushes_out_nothing_old_of_others() {
     let minutes = |minutes: u64| now + Duration::from_secs(60 * minutes);
     let mut insert = |place, number, at| {
         let (key, data) = transaction(number, 100);
-        pool.insert_of(Source::at(place), (key, data, 1), at, |_| {});
+        pool.insert_of(Source::at(place), (key, data, 1), at);
     };
     for number in 0..100 {
         insert(1, number, now);
@@ -153,7 +156,7 @@ fn when_a_transaction_is_old_depends_on_how_often_blocks_are_made() {
         let (mut pool, now) = (Mempool::new(config, &SEED), crate::platform::now());
         let mut insert = |place, number, at| {
             let (key, data) = transaction(number, 100);
-            pool.insert_of(Source::at(place), (key, data, 1), at, |_| {});
+            pool.insert_of(Source::at(place), (key, data, 1), at);
         };
         for number in 0..100 {
             insert(1, number, now);
@@ -225,7 +228,7 @@ proptest! {
             }
             let class = class_of(fee_rate(fee, data.len()));
             let source = Source::at(u8::try_from(number % 3).expect("small"));
-            match pool.insert_of(source, (key, data.clone(), fee), now, |_| {}) {
+            match pool.insert_of(source, (key, data.clone(), fee), now) {
                 Insertion::Known => prop_assert!(model.contains_key(&key)),
                 Insertion::Inserted => {
                     let gone = model.extract_if(.., |key, _| pool.get(key).is_none());

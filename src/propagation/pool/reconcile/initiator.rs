@@ -3,8 +3,8 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::{
-    Action, Answer, Fault, GiveUp, MAX_DURATION, MAX_GRANT, MAX_POOL, MAX_RUN, MAX_SYMBOLS,
-    Message, More, Outcome, Request, Run, Snapshot, Want,
+    Action, Answer, Awaited, Fault, GiveUp, MAX_DURATION, MAX_GRANT, MAX_POOL, MAX_RUN,
+    MAX_SYMBOLS, Message, More, Outcome, Request, Run, Snapshot, Want,
     coding::{Encoder, SessionHash},
     decoder::Decoder,
     session::{first_grant, least_grant, symbols_for},
@@ -32,6 +32,7 @@ enum State {
 
 #[derive(Debug)]
 struct Decoding {
+    salts: [u64; 2],
     decoder: Decoder,
     /// Short ids of what we hold and left out: it is not wanted, though the peer counts it.
     young: HashSet<u64>,
@@ -133,6 +134,7 @@ impl Initiator {
         let hash = SessionHash::new(self.salt, answer.salt);
         let young = snapshot.young().iter().map(|key| hash.short_id(key));
         let decoding = Decoding {
+            salts: [self.salt, answer.salt],
             young: young.collect(),
             decoder: Decoder::new(hash.clone(), Encoder::new(snapshot, &hash), their_size),
             their_size,
@@ -162,7 +164,9 @@ impl Decoding {
         if self.decoder.is_complete() {
             let mut short_ids = self.decoder.only_theirs();
             short_ids.retain(|short_id| !self.young.contains(short_id));
+            let awaited = Awaited::new(self.salts, short_ids.clone());
             return Ok(Some(vec![
+                Action::Await(awaited),
                 Action::Send(Message::Want(Want { short_ids })),
                 Action::Lacking(self.decoder.only_ours()),
                 Action::End(Outcome::Reconciled),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    MAX_DURATION, MAX_GRANT, MAX_MESSAGE, MAX_POOL, MAX_SYMBOLS, Message, coding::usize_from,
+    Awaited, MAX_DURATION, MAX_GRANT, MAX_MESSAGE, MAX_POOL, MAX_SYMBOLS, Message,
+    coding::usize_from,
 };
 use crate::{chain::TransactionKey, peers::Misdeed};
 
@@ -12,7 +13,7 @@ use crate::{chain::TransactionKey, peers::Misdeed};
 /// What is too young is not compared: a transaction that came a few seconds ago is still being announced, so the peer has
 /// it in a moment anyway, and which peers have it by now says where it came from. What is too young for us may be old
 /// enough for the peer, who then counts it and finds that we lack it; so the session knows the young ones, and
-/// does not ask for them.
+/// does not ask for them; nor for what is not taken here for a while, which stands among these.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     settled: Arc<[TransactionKey]>,
@@ -25,7 +26,7 @@ pub struct Snapshot {
 pub struct TooManyKeys(pub usize);
 
 impl Snapshot {
-    /// The keys that are compared, and those that are too young for it; both in any order. A key that stands twice
+    /// The keys that are compared, and those that are too young for it or not to come; both in any order. A key that stands twice
     /// among the first counts once.
     ///
     /// # Errors
@@ -64,6 +65,8 @@ impl Snapshot {
 pub enum Action {
     /// Send this to the peer.
     Send(Message),
+    /// These are wanted of the peer, and come as if they had been fetched. The initiator's.
+    Await(Awaited),
     /// The peer lacks these keys, which we hold: announce them; it fetches what it still lacks. The initiator's.
     Lacking(Vec<TransactionKey>),
     /// The peer lacks these keys, which we hold, and asks for their transactions: push them, the best paying first,

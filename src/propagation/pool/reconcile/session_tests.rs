@@ -17,6 +17,7 @@ pub(super) struct Report {
     pub(super) serve: Keys,
     pub(super) lacking: Keys,
     pub(super) outcomes: Vec<Outcome>,
+    awaited: Option<Awaited>,
     pub(super) symbols: usize,
     pub(super) bytes: usize,
     /// From the request to the want.
@@ -34,6 +35,7 @@ impl Report {
                     self.bytes += bytes.len();
                     messages.push(Message::from_bytes(&bytes).expect("a message"));
                 }
+                Action::Await(awaited) => self.awaited = Some(awaited),
                 Action::Lacking(keys) => self.lacking.extend(keys),
                 Action::Serve(keys) => self.serve.extend(keys),
                 Action::End(outcome) => self.outcomes.push(outcome),
@@ -118,6 +120,8 @@ fn by_negentropy(ours: &Keys, theirs: &Keys) -> (Keys, Keys) {
 
 fn assert_reconciled(ours: &Keys, theirs: &Keys, report: &Report) {
     assert_eq!(report.outcomes, [Outcome::Reconciled, Outcome::Reconciled]);
+    let mut awaited = report.awaited.clone().expect("what is wanted");
+    assert!(report.serve.iter().all(|key| awaited.came(key)) && awaited.is_empty());
     let difference = |a: &Keys, b: &Keys| a.difference(b).copied().collect::<Keys>();
     assert_eq!(report.lacking, difference(ours, theirs));
     assert_eq!(report.serve, difference(theirs, ours));

@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use super::{MOST_ANNOUNCED, Machine, Side};
 use crate::{
+    chain::TransactionKey,
     order,
     platform::{self, Instant},
     propagation::{
@@ -39,8 +40,8 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) enum Pool {
     Taken(Snapshot),
-    /// To be listed: those that have been here for so long at this moment, and those that have not.
-    Listed(Pieces, Duration, Instant),
+    /// To be listed: those that have been here for so long at this moment, and those that have not, with what is not to come for a while.
+    Listed(Pieces, Vec<TransactionKey>, Duration, Instant),
 }
 
 /// What a walk over the pool finds; cloning is cheap.
@@ -107,8 +108,8 @@ impl Input {
 fn begin(pool: Pool, salt: u64, request: Option<Request>, now: Instant) -> Work {
     let (snapshot, kept) = match pool {
         Pool::Taken(snapshot) => (snapshot, None),
-        Pool::Listed(pieces, age, now) => {
-            let listed = list(pieces, age, now);
+        Pool::Listed(pieces, unwanted, age, now) => {
+            let listed = list(pieces, unwanted, age, now);
             (listed.snapshot.clone(), Some(listed))
         }
     };
@@ -125,8 +126,13 @@ fn begin(pool: Pool, salt: u64, request: Option<Request>, now: Instant) -> Work 
     }
 }
 
-/// The keys in a pool, those that are too young to be compared apart; of more than can be compared those that pay best.
-pub(super) fn list(pieces: Pieces, age: Duration, now: Instant) -> Listed {
+/// The keys in a pool, those that are too young to be compared apart, with those that are not to come; of more than can be compared those that pay best.
+pub(super) fn list(
+    pieces: Pieces,
+    mut unwanted: Vec<TransactionKey>,
+    age: Duration,
+    now: Instant,
+) -> Listed {
     let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= age;
     let key = |(_, pooled): (_, &Pooled)| pooled.key;
     let (mut settled, mut young, mut all) = (Vec::new(), Vec::new(), Vec::new());
@@ -147,11 +153,13 @@ pub(super) fn list(pieces: Pieces, age: Duration, now: Instant) -> Listed {
         Announce::from(pooled.collect::<Columns>())
     });
     let best = best.collect();
-    let [settled, young] = [settled, young].map(|mut list| {
+    let [settled, mut young] = [settled, young].map(|mut list| {
         best_paying(&mut list, MAX_POOL as usize);
         list.into_iter().map(key).collect::<Vec<_>>()
     });
     drop(pieces);
+    unwanted.truncate((MAX_POOL as usize).saturating_sub(young.len()));
+    young.append(&mut unwanted);
     Listed {
         // Both lists are within the limit.
         snapshot: Snapshot::new(settled, young).unwrap_or_default(),

@@ -249,12 +249,12 @@ fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
     assert_eq!(pool.iter().count(), 15_000);
     let age = Duration::from_secs(5);
     assert_eq!(
-        format!("{:?}", list(pieces.clone(), age, now))
+        format!("{:?}", list(pieces.clone(), Vec::new(), age, now))
             .matches("TransactionKey")
             .count(),
         10_000
     );
-    drop(list(pieces, Duration::ZERO, now + age));
+    drop(list(pieces, Vec::new(), Duration::ZERO, now + age));
 }
 
 #[test]
@@ -394,11 +394,11 @@ fn a_session_of_which_the_last_word_is_lost_is_over_and_nobody_pays() {
     let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
     pools.stepped(step.run(), &pool, now);
     assert!(
-        pools.skipped(peer, MAX_FRAME + 1).is_empty(),
+        pools.skipped(peer, MAX_FRAME + 1, now).is_empty(),
         "no message is so long"
     );
     assert_eq!(pools.sessions, [0, 1]);
-    assert!(declined(&pools.skipped(peer, 200 << 10)), "it is told");
+    assert!(declined(&pools.skipped(peer, 200 << 10, now)), "it is told");
     assert_eq!(pools.sessions, [0, 0]);
     assert!(
         pools
@@ -494,4 +494,72 @@ fn of_a_large_pool_there_are_fewer_sessions_at_once() {
         [Side::Ours, Side::Theirs].map(|side| side.most(1000)),
         [MAX_OURS, MAX_THEIRS]
     );
+}
+
+#[test]
+fn who_answers_at_the_last_moment_time_and_again_gives_way_too() {
+    let (mut pools, _) = pools();
+    let (pool, start) = pool_of(100);
+    let peers: Vec<_> = (0..MAX_THEIRS).map(|_| PeerId::random()).collect();
+    let same = || {
+        Message::Request(Request {
+            salt: 1,
+            pool_size: 100,
+        })
+    };
+    let run = |pools: &mut Pools, mut steps: Vec<Step>, now| {
+        while let Some(step) = steps.pop() {
+            steps.extend(works(pools.stepped(step.run(), &pool, now)));
+        }
+    };
+    for peer in &peers {
+        pools.joined(*peer, false, start);
+        let steps = works(pools.on_message(*peer, same(), &pool, start));
+        run(&mut pools, steps, start);
+    }
+    let honest = PeerId::random();
+    pools.joined(honest, false, start);
+    let (mut until, mut begins_after) = (32_u32, None);
+    for tenth in 0..100_u32 {
+        let now = start + Duration::from_millis(100) * tenth;
+        if tenth % 19 == 18 {
+            until += (until / 16).max(16);
+            for peer in &peers {
+                let more = crate::propagation::pool::reconcile::More { until };
+                let steps = works(pools.on_message(*peer, Message::More(more), &pool, now));
+                run(&mut pools, steps, now);
+            }
+        }
+        // As often as it may.
+        let steps = works(pools.on_message(honest, same(), &pool, now));
+        if !steps.is_empty() {
+            begins_after = Some(tenth);
+            break;
+        }
+    }
+    assert!(
+        begins_after.is_some_and(|tenths| tenths <= 50),
+        "{begins_after:?}"
+    );
+}
+
+#[test]
+fn nobody_begins_another_one_right_after_a_long_one() {
+    let ((mut pools, pool), peer, start) = (pools(), PeerId::random(), crate::platform::now());
+    pools.joined(peer, false, start);
+    let begin = |pools: &mut Pools, message, now| {
+        let mut steps = works(pools.on_message(peer, message, &pool, now));
+        let has_begun = !steps.is_empty();
+        while let Some(step) = steps.pop() {
+            steps.extend(works(pools.stepped(step.run(), &pool, now)));
+        }
+        has_begun
+    };
+    assert!(begin(&mut pools, request(), start));
+    let end = start + Duration::from_secs(29);
+    begin(&mut pools, Message::Want(Want::default()), end);
+    assert_eq!(pools.sessions, [0; 2]);
+    let soon = end + LEAST_PAUSE / 2;
+    assert!(!begin(&mut pools, request(), soon));
+    assert!(begin(&mut pools, request(), end + LEAST_PAUSE));
 }
