@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, channel::mpsc as channel};
 use libp2p::{
     SwarmBuilder,
     gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode},
@@ -192,7 +192,13 @@ struct Plain {
 
 /// A libp2p peer that has joined these topics and knows nothing of Selkie: where it listens.
 pub fn a_plain_peer(topics: &[&str]) -> String {
+    a_joining_peer(topics).0
+}
+
+/// The same, and what has it join a topic later.
+pub fn a_joining_peer(topics: &[&str]) -> (String, channel::UnboundedSender<String>) {
     let (sender, address) = mpsc::channel();
+    let (joins, mut joined) = channel::unbounded::<String>();
     let topics: Vec<_> = topics.iter().copied().map(IdentTopic::new).collect();
     thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -227,14 +233,22 @@ pub fn a_plain_peer(topics: &[&str]) -> String {
             let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
             swarm.listen_on(any).expect("loopback");
             loop {
-                if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                    let whole = address
-                        .with_p2p(*swarm.local_peer_id())
-                        .expect("an address");
-                    sender.send(whole.to_string()).expect("the test waits");
+                futures::select! {
+                    topic = joined.select_next_some() => {
+                        let topic = IdentTopic::new(topic);
+                        swarm.behaviour_mut().gossip.subscribe(&topic).expect("joined");
+                    }
+                    event = swarm.select_next_some() => {
+                        if let SwarmEvent::NewListenAddr { address, .. } = event {
+                            let whole = address.with_p2p(*swarm.local_peer_id());
+                            let whole = whole.expect("an address").to_string();
+                            sender.send(whole).expect("the test waits");
+                        }
+                    }
                 }
             }
         });
     });
-    address.recv_timeout(PATIENCE).expect("it listens")
+    let address = address.recv_timeout(PATIENCE).expect("it listens");
+    (address, joins)
 }

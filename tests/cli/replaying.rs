@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::{
     BLOCK, BLOCK_ID, CHAIN,
     command::{
-        Running, a_key, a_plain_peer, an_idle_peer, command, selkie, signal, stderr, stdout,
+        Running, a_joining_peer, a_key, a_plain_peer, an_idle_peer, command, selkie, signal,
+        stderr, stdout,
     },
 };
 
@@ -80,8 +81,9 @@ fn a_replay_of_which_not_all_was_read_says_so_and_fails() {
     assert_eq!(end["all_read"], false);
     let why = errors.next(|line| line.contains("nobody says"));
     assert!(
-        why.contains("1 peer left before, 1 peer joined no topic of it and so took nothing")
-            && why.contains(&format!("{id} is gone: ")),
+        why.contains(
+            "1 peer left before, 1 peer had not joined the topics of all of it before it went"
+        ) && why.contains(&format!("{id} is gone: ")),
         "{why}"
     );
     assert_eq!(replay.child.wait().expect("it ends").code(), Some(1));
@@ -106,6 +108,38 @@ fn who_acknowledges_nothing_was_handed_all_of_it_and_has_not_read_it() {
         (&false.into(), &true.into())
     );
     assert_eq!(end["blocks"], 3);
+}
+
+#[test]
+fn who_joins_after_the_first_item_was_not_handed_all_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chain = fs::read(CHAIN).expect("testdata is in the repository");
+    let path = folder.path().join("blk00000.dat");
+    fs::write(&path, &chain[37_586..38_530]).expect("written");
+    let path = path.to_str().expect("a path");
+    let topics = ["block", "transaction"].map(|kind| format!("/selkie/selkie-dev/{kind}/1"));
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--chain", "bitcoin", "--key", &key]);
+    let (to, (late, joins)) = (node.address("/tcp/"), a_joining_peer(&[]));
+    let words = [
+        "replay", path, "--json", "--rate", "0.5", "--to", &to, "--to", &late,
+    ];
+    let (mut replay, errors) = Running::with_errors(&mut command(&words));
+    replay.object(|line| line["type"] == "block:sent");
+    for topic in topics {
+        joins.unbounded_send(topic).expect("it runs");
+    }
+    // What is left goes to the late one alone.
+    drop(node);
+    let end = replay.object(|line| line["type"] == "end");
+    assert_eq!(
+        (&end["all_read"], &end["all_handed"], &end["blocks"]),
+        (&false.into(), &false.into(), &3.into())
+    );
+    let why = errors.next(|line| line.contains("nobody says"));
+    let late = "1 peer had not joined the topics of all of it before it went";
+    assert!(why.contains(late), "{why}");
+    assert_eq!(replay.child.wait().expect("it ends").code(), Some(1));
 }
 
 #[test]

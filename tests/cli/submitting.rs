@@ -17,7 +17,8 @@ use selkie::{
 use serde_json::Value;
 
 use crate::command::{
-    Running, a_key, a_plain_peer, an_idle_peer, command, finish, selkie, stderr, stdout,
+    Running, a_joining_peer, a_key, a_plain_peer, an_idle_peer, command, finish, selkie, stderr,
+    stdout,
 };
 
 #[test]
@@ -280,6 +281,26 @@ fn who_acknowledges_nothing_was_handed_it_and_has_not_read_it() {
         "{told}{}",
         stderr(&sent)
     );
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn who_joins_once_the_item_has_gone_was_not_handed_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Running::start(&["run", "--json", "--key", &a_key(folder.path())]);
+    let (address, (plain, joins)) = (node.address("/tcp/"), a_joining_peer(&[]));
+    let file = folder.path().join("transaction");
+    fs::write(&file, "pay").expect("written");
+    let file = file.to_str().expect("a path");
+    let submit = ["submit", file, "--kind", "transaction", "--json"];
+    let to = ["--to", &address, "--to", &plain];
+    let submit = Running::start(&[&submit[..], &to].concat());
+    node.object(|line| line["type"] == "item:accepted");
+    let topic = "/selkie/selkie-dev/transaction/1".to_owned();
+    joins.unbounded_send(topic).expect("it runs");
+    let told = submit.object(|line| line["type"] == "sent");
+    assert_eq!((&told["read"], &told["handed"]), (&1.into(), &0.into()));
+    assert_eq!(told["peers"], 2);
     assert_eq!(node.end().0, Some(0));
 }
 

@@ -37,7 +37,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Tone, counted, object, remark},
     settings::{Chain, loopback},
-    takers::Partings,
+    takers::Takers,
     web_server::{self, Folders, Site, find},
 };
 
@@ -285,8 +285,8 @@ fn in_turn(addresses: &[Multiaddr], turn: usize) -> Option<Multiaddr> {
 /// Feeds a file until the network ends.
 async fn replay(feed: Feed, node: P2PNetworkManager) {
     let mut refused = false;
-    let mut partings = Partings::of(&node);
-    let fed = feed.run(&node, &mut partings, |_, step| {
+    let mut takers = Takers::of(&node);
+    let fed = feed.run(&node, &mut takers, |_, step| {
         if let (Step::Refused(error), false) = (step, refused) {
             refused = true;
             remark(error);

@@ -19,7 +19,7 @@ use selkie::{
     chain::block_file::{BlockFile, BlockFileError, Format},
 };
 
-use crate::takers::Partings;
+use crate::takers::Takers;
 
 /// How much of a delay is caught up.
 const CATCH_UP: Duration = Duration::from_millis(100);
@@ -125,7 +125,7 @@ impl Feed {
     pub(crate) async fn run(
         &self,
         node: &P2PNetworkManager,
-        partings: &mut Partings,
+        takers: &mut Takers,
         mut watcher: impl FnMut(&Totals, Step) -> anyhow::Result<()>,
     ) -> anyhow::Result<Totals> {
         let mut totals = Totals::default();
@@ -145,7 +145,7 @@ impl Feed {
                     let (kind, bytes) = (item.kind(), item.data().len());
                     let waiting = |why| watcher(&totals, Step::Waiting(why));
                     let (outcome, at_once) =
-                        submit(node, item, self.patience, partings, waiting).await?;
+                        submit(node, item, self.patience, takers, waiting).await?;
                     let step = totals.count(outcome, at_once, kind, bytes);
                     watcher(&totals, step)?;
                     watcher(&totals, Step::Read(done.saturating_add(file.offset())))?;
@@ -183,14 +183,18 @@ pub(crate) async fn submit(
     node: &P2PNetworkManager,
     item: Item,
     patience: Option<Duration>,
-    partings: &mut Partings,
+    takers: &mut Takers,
     mut waiting: impl FnMut(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Outcome, bool)> {
     let began = Instant::now();
-    let (mut told, mut at_once) = (false, true);
+    let (mut told, mut at_once, kind) = (false, true, item.kind());
     loop {
+        let before = takers.before(node, kind).await?;
         let error = match node.submit(item.clone()).await {
-            Ok(id) => return Ok((Outcome::Sent(id), at_once)),
+            Ok(id) => {
+                takers.sent(kind, before);
+                return Ok((Outcome::Sent(id), at_once));
+            }
             Err(error) => error,
         };
         let outcome = match error {
@@ -202,7 +206,7 @@ pub(crate) async fn submit(
                 if is_over || !std::mem::replace(&mut told, true) {
                     let why = match is_busy {
                         true => "no connected peer reads any more".to_owned(),
-                        false => format!("no connected peer takes part{}", partings.why()),
+                        false => format!("no connected peer takes part{}", takers.why_gone()),
                     };
                     if is_over {
                         bail!("nobody takes the items: {why}");

@@ -13,7 +13,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Told, Tone, counted, progress_target, remark, with_causes},
     settings::{Chain, NodeArgs, address},
-    takers::{Drained, Partings, Takers, connected, drain, joined, reach},
+    takers::{Drained, Takers, joined, reach},
 };
 
 #[derive(clap::Args)]
@@ -95,15 +95,15 @@ async fn replay(
             let object = json!({"type": "listening", "address": address.to_string()});
             shown.0.say(Tone::Good, sentence, object)?;
         }
-        let mut partings = Partings::of(&node);
+        let mut takers = Takers::of(&node);
         if dials {
             for (_, error) in reach(&node, args.to).await? {
                 remark(error);
             }
             joined(&node, &[ItemKind::Block, ItemKind::Transaction]).await?;
         }
-        so_far.play(&feed, &node, &mut partings, shown).await?;
-        so_far.drain(&node, &mut partings).await
+        so_far.play(&feed, &node, &mut takers, shown).await?;
+        so_far.drain(&node, &mut takers).await
     };
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
@@ -119,9 +119,7 @@ async fn replay(
 #[derive(Default)]
 struct Played {
     totals: Totals,
-    /// The peers that were there from the first item on; `None`: none was sent.
-    takers: Option<Takers>,
-    /// What these have of it, once that was asked.
+    /// What the peers that were there from the first item on have of it, once that was asked; `None` also where none was sent.
     drained: Option<Drained>,
 }
 
@@ -134,16 +132,13 @@ impl Played {
         &mut self,
         feed: &Feed,
         node: &P2PNetworkManager,
-        partings: &mut Partings,
+        takers: &mut Takers,
         (output, bar): (&Output, &ProgressBar),
     ) -> anyhow::Result<()> {
         let mut refusals_shown = 0_u32;
-        let (so_far, takers) = (&mut self.totals, &mut self.takers);
-        let fed = feed.run(node, partings, |totals, step| {
+        let so_far = &mut self.totals;
+        let fed = feed.run(node, takers, |totals, step| {
             so_far.clone_from(totals);
-            if matches!(step, Step::Sent { .. }) {
-                takers.get_or_insert_with(|| connected(node));
-            }
             match step {
                 Step::Waiting(why) => bar.suspend(|| remark(format_args!("waiting: {why}"))),
                 Step::Sent {
@@ -182,13 +177,9 @@ impl Played {
     ///
     /// # Errors
     /// Not even one has, as far as is known; or the chain refuses items.
-    async fn drain(
-        &mut self,
-        node: &P2PNetworkManager,
-        partings: &mut Partings,
-    ) -> anyhow::Result<()> {
-        if let Some(takers) = &self.takers {
-            self.drained = Some(drain(node, takers, &self.kinds(), remark).await?);
+    async fn drain(&mut self, node: &P2PNetworkManager, takers: &mut Takers) -> anyhow::Result<()> {
+        if self.has_sent() {
+            self.drained = Some(takers.drain(node, remark).await?);
         }
         if self.totals.refused > 0 {
             let items = counted(self.totals.refused, "item");
@@ -196,10 +187,7 @@ impl Played {
                 "{items} were refused, the first for what is said above; what is of another chain wants its name (--chain)"
             );
         }
-        let (Some(takers), Some(drained)) = (&self.takers, &self.drained) else {
-            return Ok(());
-        };
-        if drained.is_nobodys() {
+        if let Some(drained) = self.drained.as_ref().filter(|drained| drained.is_nobodys()) {
             let helps = match drained.late {
                 0 => "",
                 _ => "; a lower --rate helps those that check slowly",
@@ -207,20 +195,14 @@ impl Played {
             bail!(
                 "nobody says to have read all of it, or was handed it: {}{}{helps}",
                 drained.why_not(),
-                partings.why_these(takers)
+                takers.why_these_are_gone()
             );
         }
         Ok(())
     }
 
-    /// Of what was sent.
-    fn kinds(&self) -> Vec<ItemKind> {
-        let sent = [
-            (ItemKind::Block, self.totals.blocks),
-            (ItemKind::Transaction, self.totals.transactions),
-        ];
-        let sent = sent.into_iter().filter(|(_, count)| *count > 0);
-        sent.map(|(kind, _)| kind).collect()
+    fn has_sent(&self) -> bool {
+        self.totals.blocks > 0 || self.totals.transactions > 0
     }
 
     /// The last line: what came of it, and `failed`, why it ended before all was done.
@@ -235,9 +217,9 @@ impl Played {
             .drained
             .as_ref()
             .map_or((0, 0), |drained| (drained.read, drained.handed));
-        sentence.push_str(match (read, handed, &self.takers) {
-            (0, 0, None) => "",
-            (0, 0, Some(_)) => "; no peer says to have read all of it",
+        sentence.push_str(match (read, handed, self.has_sent()) {
+            (0, 0, false) => "",
+            (0, 0, true) => "; no peer says to have read all of it",
             (0, ..) => "; peers were handed all of it, which they do not acknowledge",
             _ => "",
         });
@@ -306,7 +288,6 @@ mod tests {
         let mut drained = Drained::default();
         drained.handed = 1;
         let played = Played {
-            takers: Some(Takers::new()),
             drained: Some(drained),
             ..Played::default()
         };

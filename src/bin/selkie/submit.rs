@@ -25,7 +25,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Tone, counted, once, progress_target, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{Drained, Partings, connected, drain, joined, reach},
+    takers::{Drained, Takers, joined, reach},
 };
 
 #[derive(clap::Args)]
@@ -192,7 +192,7 @@ async fn give(
 ) -> anyhow::Result<Given> {
     node.start().await?;
     let patience = Some(node.config.network.connection_timeout);
-    let mut partings = Partings::of(node);
+    let mut takers = Takers::of(node);
     let unreached = reach(node, to).await?;
     let waiting = |why| {
         bar.suspend(|| remark(format_args!("waiting: {why}")));
@@ -200,7 +200,7 @@ async fn give(
     };
     let kind = item.kind();
     joined(node, &[kind]).await?;
-    let (outcome, _) = feed::submit(node, item, patience, &mut partings, waiting).await?;
+    let (outcome, _) = feed::submit(node, item, patience, &mut takers, waiting).await?;
     let id = match outcome {
         Outcome::Sent(id) => id,
         Outcome::Known => {
@@ -213,17 +213,16 @@ async fn give(
         }
         Outcome::Refused(error) => return Err(error.into()),
     };
-    let takers = connected(node);
     let says = |sentence| bar.suspend(|| remark(sentence));
-    let drained = drain(node, &takers, &[kind], says).await?;
+    let drained = takers.drain(node, says).await?;
     if drained.is_nobodys() {
         bail!(
             "no peer says to have read it, or was handed it: {}{}; it may have arrived all the same",
             drained.why_not(),
-            partings.why_these(&takers)
+            takers.why_these_are_gone()
         );
     }
-    let of = takers.len();
+    let of = takers.count();
     let sent = Some(Sent { id, drained, of });
     Ok(Given { sent, unreached })
 }

@@ -1,7 +1,8 @@
 //! Who gets what a command gives to a network: reaching them, waiting until they have it, and why they left.
 //!
 //! Selkie's peers say that they have read transactions, and that they have a block or want nothing more of it. Of votes, and of plain libp2p peers, no more
-//! is known than that the connection has taken the bytes: they were handed over. What their chains made of it, peers do not say.
+//! is known than that the connection has taken the bytes: they were handed over. What their chains made of it, peers do not say. A plain peer gets nothing of what
+//! went before it had joined the topic; so who takes part is asked before the first item of each kind goes.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -19,7 +20,7 @@ use crate::output::counted;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take over them.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After that it is said who is waited for; and a plain libp2p peer that has joined no topic of the items by then is waited for no more: it takes nothing.
+/// So long the first item waits for plain libp2p peers to join its topic; and after so long it is said who is waited for, and nobody is who takes part no more.
 const MOMENT: Duration = Duration::from_secs(1);
 /// Of so many peers that are gone it is known why.
 const PARTINGS: usize = 16;
@@ -60,16 +61,32 @@ pub(crate) async fn reach(
 /// A peer, and since when it is connected: another connection may have brought it other things.
 type Taker = (PeerId, Option<SystemTime>);
 
-/// Peers, and whether each is one of Selkie's.
-pub(crate) type Takers = HashMap<Taker, bool>;
-
-/// Those that are there now.
-pub(crate) fn connected(node: &P2PNetworkManager) -> Takers {
+/// Those that are there now, and whether each is one of Selkie's.
+fn connected(node: &P2PNetworkManager) -> HashMap<Taker, bool> {
     let peers = node.get_connected_peers().into_iter();
     peers
         .map(|peer| ((peer.peer_id, peer.connected_at), peer.selkie))
         .collect()
 }
+
+/// Who was there before the first item went, what goes to each of them, and why peers went.
+pub(crate) struct Takers {
+    peers: HashMap<Taker, Part>,
+    /// The kinds of items that have gone.
+    kinds: Vec<ItemKind>,
+    partings: Partings,
+}
+
+/// What part a peer takes.
+#[derive(Clone)]
+struct Part {
+    is_selkie: bool,
+    /// Items of each kind went to it from the first on.
+    takes_all: bool,
+}
+
+/// Who was there before an item went that may be the first of its kind, and what part each took in that.
+pub(crate) struct Before(HashMap<Taker, Part>);
 
 /// How many peers have the last items, and what became of the others.
 #[derive(Debug, Default)]
@@ -79,8 +96,8 @@ pub(crate) struct Drained {
     /// They were handed them, and acknowledge nothing.
     pub(crate) handed: usize,
     left: usize,
-    /// Plain libp2p peers that joined no topic of these items.
-    idle: usize,
+    /// Plain libp2p peers that had not joined a topic of these items before the first of its kind went.
+    missed: usize,
     /// Took longer than [`PATIENCE`].
     pub(crate) late: usize,
 }
@@ -97,7 +114,10 @@ impl Drained {
         let late = format!("took longer than {seconds} seconds");
         let told = [
             (self.left, "left before"),
-            (self.idle, "joined no topic of it and so took nothing"),
+            (
+                self.missed,
+                "had not joined the topics of all of it before it went",
+            ),
             (self.late, late.as_str()),
         ]
         .into_iter()
@@ -110,55 +130,119 @@ impl Drained {
     }
 }
 
-/// Waits until all of these peers, who were there from the first item on, have the last ones, which were of these kinds and would be lost with the connections, or
-/// have taken too long. Of one that has left nobody knows what it had by then. `waiting` is told once for whom it waits.
-pub(crate) async fn drain(
-    node: &P2PNetworkManager,
-    takers: &Takers,
-    kinds: &[ItemKind],
-    waiting: impl Fn(String),
-) -> Result<Drained, NetworkError> {
-    let began = Instant::now();
-    let is_acknowledged = !kinds.contains(&ItemKind::Vote);
-    let (mut awaited, mut drained, mut told) = (takers.clone(), Drained::default(), false);
-    loop {
-        let (mut flushed, mut idle) = (HashSet::new(), HashSet::new());
-        for taker in awaited.keys() {
-            if !takes_all(node, taker.0, kinds).await? {
-                idle.insert(*taker);
-            } else if node.is_flushed_to(taker.0).await? {
-                flushed.insert(*taker);
-            }
+impl Takers {
+    /// Nobody yet. Why peers go is heard from now on; so before the node reaches for them.
+    pub(crate) fn of(node: &P2PNetworkManager) -> Self {
+        Self {
+            peers: HashMap::new(),
+            kinds: Vec::new(),
+            partings: Partings::of(node),
         }
-        // It is the same connection that was asked about.
-        let here = connected(node);
-        let is_late = began.elapsed() >= MOMENT;
-        awaited.retain(|taker, is_selkie| {
-            let counter = match here.contains_key(taker) {
-                false => &mut drained.left,
-                true if flushed.contains(taker) && *is_selkie && is_acknowledged => {
-                    &mut drained.read
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// To be asked before an item goes: who joins its topic later gets nothing of it. `None` where others of its kind have gone before.
+    pub(crate) async fn before(
+        &self,
+        node: &P2PNetworkManager,
+        kind: ItemKind,
+    ) -> Result<Option<Before>, NetworkError> {
+        if self.kinds.contains(&kind) {
+            return Ok(None);
+        }
+        let mut before = HashMap::new();
+        for (taker, is_selkie) in connected(node) {
+            let takes_all = is_selkie || node.takes_part(taker.0, kind).await?;
+            before.insert(
+                taker,
+                Part {
+                    is_selkie,
+                    takes_all,
+                },
+            );
+        }
+        Ok(Some(Before(before)))
+    }
+
+    /// An item has gone.
+    pub(crate) fn sent(&mut self, kind: ItemKind, before: Option<Before>) {
+        let Some(Before(before)) = before else {
+            return;
+        };
+        if self.kinds.is_empty() {
+            self.peers.clone_from(&before);
+        }
+        self.kinds.push(kind);
+        for (taker, part) in &mut self.peers {
+            part.takes_all &= before.get(taker).is_some_and(|part| part.takes_all);
+        }
+    }
+
+    /// Waits until all of these peers have the last items, which would be lost with the connections, or have taken too long. Of one that has left nobody knows
+    /// what it had by then. `waiting` is told once for whom it waits.
+    pub(crate) async fn drain(
+        &self,
+        node: &P2PNetworkManager,
+        waiting: impl Fn(String),
+    ) -> Result<Drained, NetworkError> {
+        let began = Instant::now();
+        let is_acknowledged = !self.kinds.contains(&ItemKind::Vote);
+        let (mut awaited, mut drained, mut told) = (self.peers.clone(), Drained::default(), false);
+        loop {
+            let (mut flushed, mut absent) = (HashSet::new(), HashSet::new());
+            for taker in awaited.keys() {
+                if !takes_all(node, taker.0, &self.kinds).await? {
+                    absent.insert(*taker);
+                } else if node.is_flushed_to(taker.0).await? {
+                    flushed.insert(*taker);
                 }
-                true if flushed.contains(taker) => &mut drained.handed,
-                true if is_late && idle.contains(taker) => &mut drained.idle,
-                true => return true,
-            };
-            *counter += 1;
-            false
-        });
-        if awaited.is_empty() || began.elapsed() >= PATIENCE {
-            drained.late = awaited.len();
-            return Ok(drained);
+            }
+            // It is the same connection that was asked about.
+            let here = connected(node);
+            let is_late = began.elapsed() >= MOMENT;
+            awaited.retain(|taker, part| {
+                let counter = match here.contains_key(taker) {
+                    false => &mut drained.left,
+                    true if !part.takes_all => &mut drained.missed,
+                    // It is being let go, or has left a topic.
+                    true if absent.contains(taker) && is_late => &mut drained.left,
+                    true if !flushed.contains(taker) => return true,
+                    true if part.is_selkie && is_acknowledged => &mut drained.read,
+                    true => &mut drained.handed,
+                };
+                *counter += 1;
+                false
+            });
+            if awaited.is_empty() || began.elapsed() >= PATIENCE {
+                drained.late = awaited.len();
+                return Ok(drained);
+            }
+            if is_late && !std::mem::replace(&mut told, true) {
+                let peers: Vec<_> = awaited.keys().map(|(peer, _)| peer.to_string()).collect();
+                let seconds = PATIENCE.as_secs();
+                waiting(format!(
+                    "waiting for {} to have it all, {seconds} s at most; Ctrl-C waits no longer",
+                    peers.join(", ")
+                ));
+            }
+            Delay::new(LOOK).await;
         }
-        if is_late && !std::mem::replace(&mut told, true) {
-            let peers: Vec<_> = awaited.keys().map(|(peer, _)| peer.to_string()).collect();
-            let seconds = PATIENCE.as_secs();
-            waiting(format!(
-                "waiting for {} to have it all, {seconds} s at most; Ctrl-C waits no longer",
-                peers.join(", ")
-            ));
-        }
-        Delay::new(LOOK).await;
+    }
+
+    /// Why the peer that left last did, to be put behind a sentence; nothing where none did.
+    pub(crate) fn why_gone(&mut self) -> String {
+        self.partings.why(|_| true)
+    }
+
+    /// The same of those only that were there before the first item went.
+    pub(crate) fn why_these_are_gone(&mut self) -> String {
+        let peers = &self.peers;
+        self.partings
+            .why(|peer| peers.keys().any(|(taker, _)| taker == peer))
     }
 }
 
@@ -198,7 +282,7 @@ async fn takes_all(
 
 /// Why peers are gone: what those have said that let this node go or did not let it in, and how connections ended. Of the latest [`PARTINGS`] peers, and of none
 /// that has come back.
-pub(crate) struct Partings {
+struct Partings {
     events: mpsc::Receiver<NetworkEvent>,
     known: Known,
 }
@@ -215,8 +299,8 @@ struct Parting {
 }
 
 impl Partings {
-    /// Those from now on; so before the node reaches for peers.
-    pub(crate) fn of(node: &P2PNetworkManager) -> Self {
+    /// Those from now on.
+    fn of(node: &P2PNetworkManager) -> Self {
         let parts = |event: &NetworkEvent| {
             matches!(
                 event,
@@ -231,17 +315,7 @@ impl Partings {
         }
     }
 
-    /// Why the peer that left last did, to be put behind a sentence; nothing where none did.
-    pub(crate) fn why(&mut self) -> String {
-        self.why_of(|_| true)
-    }
-
-    /// The same of these peers only.
-    pub(crate) fn why_these(&mut self, takers: &Takers) -> String {
-        self.why_of(|peer| takers.keys().any(|(taker, _)| taker == peer))
-    }
-
-    fn why_of(&mut self, is_meant: impl Fn(&PeerId) -> bool) -> String {
+    fn why(&mut self, is_meant: impl Fn(&PeerId) -> bool) -> String {
         while let Some(Some(event)) = self.events.next().now_or_never() {
             self.known.hear(event);
         }
