@@ -2,16 +2,17 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
     },
     process::Stdio,
+    thread,
 };
 
 use selkie::PeerId;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command::{Running, a_key, command, selkie, stderr, stdout};
 
@@ -329,4 +330,53 @@ fn who_waits_for_a_node_that_does_not_answer_is_interrupted_at_once() {
     asking.interrupt();
     assert_eq!(asking.child.wait().expect("it ends").code(), Some(1));
     assert!(said(&mut asking).contains("interrupted"));
+}
+
+/// Who asks is answered so, an answer a question, and no more.
+fn a_node_that_answers(socket: &str, answers: Vec<Value>) {
+    let listener = UnixListener::bind(socket).expect("it is free");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("a connection");
+            let mut questions = BufReader::new(&stream).lines();
+            for answer in &answers {
+                questions.next().expect("a question").expect("read");
+                writeln!(&stream, "{}", json!({"answer": answer})).expect("written");
+            }
+        }
+    });
+}
+
+#[test]
+fn of_a_state_that_nobody_has_proved_yet_that_is_told_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("control.sock");
+    let socket = socket.to_str().expect("a path");
+    let state = |height: Option<u64>, accounts: Value| json!({"type": "state", "height": height, "stateRoot": height.map(|_| "aa"), "accounts": accounts});
+    let key = "07".repeat(32);
+    let accounts = json!([{"key": key, "balance": 5, "nonce": 1}]);
+    let (unproved, proved) = (state(None, json!([])), state(Some(3), accounts));
+    let unchanged = state(Some(4), json!([]));
+    let answers = [&unproved, &unproved, &proved, &unchanged].map(Clone::clone);
+    a_node_that_answers(socket, answers.to_vec());
+    let watch = ["state", "watch", &key, "--control", socket];
+    let told = selkie(&[&watch[..], &["--json"]].concat());
+    let told = stdout(&told);
+    let mut told = told.lines().map(serde_json::from_str::<Value>);
+    for object in [unproved, proved] {
+        let line = told.next().expect("a line").expect("an object");
+        for field in ["type", "height", "accounts"] {
+            assert_eq!(line[field], object[field], "{line}");
+        }
+    }
+    let last = told.next().expect("a line").expect("an object");
+    assert_eq!((&last["type"], told.count()), (&"error".into(), 0));
+    let told = selkie(&watch);
+    assert_eq!(stdout(&told).lines().count(), 1, "{}", stdout(&told));
+    assert_eq!(
+        stderr(&told).matches("no state yet").count(),
+        1,
+        "{}",
+        stderr(&told)
+    );
 }

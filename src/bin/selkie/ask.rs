@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::{
     control::{Control, Question},
     interrupt::Interrupt,
-    output::{Tone, once, print},
+    output::{Tone, once, print, remark},
     place::Flags,
 };
 
@@ -203,6 +203,7 @@ pub(crate) async fn asked(
     // What is asked without a pause is told piece by piece.
     let is_table = pause.is_some_and(|pause| !pause.is_zero());
     let clears = is_table && !json && io::stdout().is_terminal();
+    let mut told_unproved = false;
     loop {
         let asking = question.clone();
         let asked = tokio::task::spawn_blocking(move || {
@@ -221,9 +222,15 @@ pub(crate) async fn asked(
         if clears {
             print(CLEAR.to_owned())?;
         }
-        // Of a state that is watched, that nothing has changed.
+        // Of a state that is watched, that nothing has changed; or that there is none yet, which is told once.
         let is_empty = answer["accounts"].as_array().is_some_and(Vec::is_empty);
-        if !is_empty {
+        let is_unproved = is_empty && answer["height"].is_null();
+        let is_news = is_unproved && !std::mem::replace(&mut told_unproved, true);
+        if is_news && !json {
+            remark(
+                "the node has verified no state yet; what the accounts hold follows once it has",
+            );
+        } else if is_news || !is_empty {
             let told = words::sentences(&question, &answer);
             once(json, Tone::Plain, told, answer)?;
         }

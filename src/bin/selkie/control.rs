@@ -123,10 +123,15 @@ impl Asked {
         }
     }
 
-    /// The line that answers a line; `watched` is what who asks watches, at first nothing.
-    async fn reply(&self, line: &[u8], watched: &mut Option<Watched>) -> Vec<u8> {
+    /// The line that answers a line; `watched` is what who asks watches, at first nothing. Once it is `gone` nothing is waited for, but all that was asked is done.
+    async fn reply(
+        &self,
+        line: &[u8],
+        watched: &mut Option<Watched>,
+        gone: impl Future<Output = ()>,
+    ) -> Vec<u8> {
         let reply = match serde_json::from_slice(line) {
-            Ok(question) => self.answer(question, watched).await,
+            Ok(question) => self.answer(question, watched, gone).await,
             Err(error) => Reply::Error(format!(
                 "no question that this node knows: {error}; ask as in {{\"ask\":\"peers\"}}"
             )),
@@ -136,7 +141,12 @@ impl Asked {
         line
     }
 
-    async fn answer(&self, question: Question, watched: &mut Option<Watched>) -> Reply {
+    async fn answer(
+        &self,
+        question: Question,
+        watched: &mut Option<Watched>,
+        gone: impl Future<Output = ()>,
+    ) -> Reply {
         Reply::Answer(match question {
             Question::Status => self.status(),
             Question::Metrics => json!({
@@ -154,8 +164,11 @@ impl Asked {
                 }
             },
             Question::State { keys } => {
-                match Watched::answer(watched, keys, &self.node, &self.places).await {
-                    Ok(changed) => changed,
+                match Watched::of(watched, keys, &self.node, &self.places).await {
+                    Ok(watched) => match watched.next(gone).await {
+                        Ok(changed) => changed,
+                        Err(problem) => return Reply::Error(problem),
+                    },
                     Err(problem) => return Reply::Error(problem),
                 }
             }
@@ -369,6 +382,8 @@ fn texts(addresses: &[selkie::Multiaddr]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
 
     #[test]
@@ -426,7 +441,7 @@ mod tests {
             b"{\"ask\":\"unban\"}\n",
             b"\xff\n",
         ] {
-            let line = asked.reply(wrong, &mut None).await;
+            let line = asked.reply(wrong, &mut None, pending()).await;
             let reply: Reply = serde_json::from_slice(&line).expect("a reply");
             let Reply::Error(error) = reply else {
                 panic!("an answer to {wrong:?}")
@@ -434,10 +449,14 @@ mod tests {
             assert!(error.contains("{\"ask\":\"peers\"}"), "{error}");
         }
         let ban = json!({"ask": "ban", "peer": PeerId::random().to_string(), "seconds": 0});
-        let told = asked.reply(ban.to_string().as_bytes(), &mut None).await;
+        let told = asked
+            .reply(ban.to_string().as_bytes(), &mut None, pending())
+            .await;
         let told: Reply = serde_json::from_slice(&told).expect("a reply");
         assert!(matches!(told, Reply::Error(error) if error.contains("no time")));
-        let status = asked.reply(b"{\"ask\":\"status\"}\n", &mut None).await;
+        let status = asked
+            .reply(b"{\"ask\":\"status\"}\n", &mut None, pending())
+            .await;
         let reply: Reply = serde_json::from_slice(&status).expect("a reply");
         assert!(matches!(reply, Reply::Answer(answer) if answer["type"] == "status"));
     }

@@ -44,6 +44,8 @@ enum Command {
         proof: bool,
     },
     /// Ask a running node what accounts hold, and again each time that it changes, until Ctrl-C
+    ///
+    /// Where the node has verified no state yet, that is said once on stderr; with --json by an object whose `height` is null.
     Watch {
         #[command(flatten)]
         whom: Whom,

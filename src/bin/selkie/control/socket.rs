@@ -20,6 +20,7 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 use serde_json::{Value, json};
 use tokio::{
+    io::Interest,
     net::{UnixListener, UnixStream},
     sync::Semaphore,
 };
@@ -32,6 +33,8 @@ pub(crate) const HERE: bool = true;
 const LONGEST_ANSWER: u64 = 32 << 20;
 /// The pause after the system gave no connection, for want of descriptors say.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked whether who waits for a change is still there.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// # Errors
 /// The system has no socket by such a name.
@@ -142,10 +145,20 @@ async fn answer(stream: &UnixStream, owner: u32, asked: &Asked) -> io::Result<()
     }
     let (mut kept, mut watched) = (Vec::new(), None);
     while let Some(line) = in_time(line(stream, &mut kept)).await? {
-        let reply = asked.reply(&line, &mut watched).await;
+        let reply = asked.reply(&line, &mut watched, gone(stream)).await;
         in_time(write_all(stream, &reply)).await?;
     }
     Ok(())
+}
+
+/// Returns once who asks is gone; one that has closed its own end alone, as netcat does, still reads. The system says of an end that is closed wholly no more than
+/// that nothing can be written to it, which stands beside that something can: so it is looked at from time to time.
+async fn gone(stream: &UnixStream) {
+    while let Ok(ready) = stream.ready(Interest::WRITABLE).await
+        && !ready.is_write_closed()
+    {
+        Delay::new(GLANCE).await;
+    }
 }
 
 /// The next line, with its end; `None` where there is none.
@@ -227,7 +240,57 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use selkie::{
+        Config, Keypair, P2PNetworkManager,
+        chain::ledger::{Address, LIGHT_SCHEMA, LightLedger},
+        storage::MemoryStore,
+    };
+    use tokio::task::yield_now;
+
     use super::*;
+    use crate::{control::state, ledger::genesis, settings::Chain};
+
+    /// A node to which no state of its ledger is proved.
+    async fn light() -> P2PNetworkManager {
+        let (mut config, key) = (Config::default(), Keypair::generate_ed25519());
+        let store = MemoryStore::new(1 << 24, &LIGHT_SCHEMA).expect("made");
+        let ledger = LightLedger::open(genesis(&mut config), Arc::new(store)).expect("opened");
+        let node = P2PNetworkManager::with(config, key, ledger).await;
+        let node = node.expect("the configuration is right");
+        node.start().await.expect("it starts");
+        node
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_watches_no_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let asked = Asked::new(light().await, Chain::Ledger, None);
+        let listener = Listener::open(&path).expect("it is free");
+        tokio::spawn(listener.serve(asked.clone()));
+        let keys = vec![Address::new([7; 32])];
+        let question = format!("{}\n", json!(Question::State { keys }));
+        let watches = async {
+            let mut clients = Vec::new();
+            for _ in 0..state::MOST {
+                let client = UnixStream::connect(&path).await.expect("it is served");
+                write_all(&client, question.as_bytes())
+                    .await
+                    .expect("written");
+                clients.push(client);
+            }
+            while asked.places.available_permits() > 0 {
+                yield_now().await;
+            }
+            drop(clients);
+            while asked.places.available_permits() < state::MOST {
+                yield_now().await;
+            }
+        };
+        let quiet = Delay::new(state::QUIET / 2);
+        let are_gone = matches!(select(pin!(watches), quiet).await, Either::Left(_));
+        assert!(are_gone, "they keep their places");
+    }
 
     #[tokio::test]
     async fn only_ones_own_socket_is_taken_away() {

@@ -1,9 +1,9 @@
 //! Watching a ledger's state for who asks: each answer is what has changed since the last one on that connection, at first all.
 //!
-//! Where nothing changes for [`QUIET`] an empty answer says that the node is there, and shows whether who asks is: so a watch needs no other word than a question
-//! and its answer. Bounds: [`MOST`] watch at once, so that others who ask find a place.
+//! Where nothing changes for [`QUIET`] an empty answer says that the node is there: so a watch needs no other word than a question and its answer. The first one comes
+//! after [`FIRST`], where no state is verified until then. Bounds: [`MOST`] watch at once, so that others who ask find a place; who is gone watches no more.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
 use futures_timer::Delay;
@@ -20,33 +20,37 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Who may watch at once.
 pub(super) const MOST: usize = super::MOST / 2;
 /// How long nothing changes before that is an answer; less than the patience of who asks.
-const QUIET: Duration = Duration::from_secs(20);
+pub(super) const QUIET: Duration = Duration::from_secs(20);
+
+/// How long the first answer waits for a verified state.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// What one who asks watches.
 pub(super) struct Watched {
     keys: Vec<Address>,
     watch: StateWatch,
+    /// How long its next answer waits for a change.
+    quiet: Duration,
     /// Its place among those who watch.
     _place: OwnedSemaphorePermit,
 }
 
 impl Watched {
-    /// Goes on with the watch of these keys, or begins it, and waits for what has changed.
+    /// Goes on with the watch of these keys, or begins it.
     ///
     /// # Errors
     /// For a person: the node proves no state, has ended, or too many watch.
-    pub(super) async fn answer(
-        watched: &mut Option<Self>,
+    pub(super) async fn of<'watch>(
+        watched: &'watch mut Option<Self>,
         keys: Vec<Address>,
         node: &P2PNetworkManager,
         places: &Arc<Semaphore>,
-    ) -> Result<Value, String> {
+    ) -> Result<&'watch mut Self, String> {
         let going_on = watched.take().filter(|watched| watched.keys == keys);
-        let watched = match going_on {
+        Ok(match going_on {
             Some(same) => watched.insert(same),
             None => watched.insert(Self::open(keys, node, places).await?),
-        };
-        watched.next().await
+        })
     }
 
     async fn open(
@@ -62,12 +66,20 @@ impl Watched {
         Ok(Self {
             watch: watch.map_err(|error| error.to_string())?,
             keys,
+            quiet: FIRST,
             _place: place,
         })
     }
 
-    async fn next(&mut self) -> Result<Value, String> {
-        let change = match select(Box::pin(self.watch.recv()), Delay::new(QUIET)).await {
+    /// Waits for what has changed, unless who asks is `gone`.
+    ///
+    /// # Errors
+    /// For a person: the node has ended.
+    pub(super) async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Value, String> {
+        let quiet = Delay::new(std::mem::replace(&mut self.quiet, QUIET));
+        let gone = pin!(gone);
+        let until = select(quiet, gone);
+        let change = match select(pin!(self.watch.recv()), until).await {
             Either::Left((Some(change), _)) => Some(change),
             Either::Left((None, _)) => return Err("the node has ended".to_owned()),
             Either::Right(_) => None,
