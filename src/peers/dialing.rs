@@ -122,6 +122,7 @@ impl Dialing {
                 told: now,
                 tried: false,
                 waits: None,
+                was_refused: false,
                 fulls: 0,
             };
             self.index.add(peer, &target);
@@ -143,10 +144,10 @@ impl Dialing {
         }
     }
 
-    /// The host slept, or the network is another: all that wait are due, but for those that turned us away.
+    /// The host slept, or the network is another: all that wait are due, but for those that turned us away when they were last dialled.
     pub fn woke(&mut self, now: Instant) {
         let waits = |target: &Target| {
-            matches!(target.state, State::Due(at) if at > now) && target.pause < REFUSED
+            matches!(target.state, State::Due(at) if at > now) && !target.was_refused
         };
         let targets = self.targets.iter().filter(|(_, target)| waits(target));
         let waiting: Vec<_> = targets.map(|(peer, _)| *peer).collect();
@@ -170,7 +171,7 @@ impl Dialing {
     pub fn connected(&mut self, peer: &PeerId) {
         self.change(peer, |target| {
             target.state = State::Connected;
-            (target.pause, target.waits) = (PAUSE.0, None);
+            (target.pause, target.waits, target.was_refused) = (PAUSE.0, None, false);
         });
     }
 
@@ -204,6 +205,7 @@ impl Dialing {
         if let Some(target) = self.targets.get_mut(peer) {
             let waits = target.waits.take().unwrap_or(REFUSED);
             target.pause = target.pause.max(waits);
+            target.was_refused = true;
         }
     }
 
@@ -214,7 +216,7 @@ impl Dialing {
         }
     }
 
-    /// It is about to turn us away for no other reason than that it is full.
+    /// It is about to turn us away, and says neither for how long nor anything against us that would last: it is full, as far as can be told.
     pub fn is_full(&mut self, peer: &PeerId) {
         if let Some(target) = self.targets.get_mut(peer) {
             let whole = (FULL * 2_u32.pow(target.fulls.min(5))).min(REFUSED);

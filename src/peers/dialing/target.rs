@@ -20,6 +20,8 @@ pub(super) struct Target {
     pub(super) tried: bool,
     /// How long it is left alone once it has turned us away, where that is known.
     pub(super) waits: Option<Duration>,
+    /// Whether it turned us away, or we it, when it was last dialled.
+    pub(super) was_refused: bool,
     /// How often in a row it did for being full.
     pub(super) fulls: u32,
 }
@@ -37,6 +39,7 @@ impl Target {
     pub(super) fn failed(&mut self, now: Instant) {
         (self.state, self.tried) = (State::Due(now + self.pause), true);
         self.pause = (self.pause * 2).min(PAUSE.1);
+        self.was_refused = false;
     }
 
     pub(super) fn is_at(&mut self, teller: Teller, address: Multiaddr) {

@@ -144,6 +144,39 @@ fn who_is_full_is_asked_again_soon_and_each_time_later() {
 }
 
 #[test]
+fn a_wake_ends_the_pauses_of_failures_and_of_no_refusals() {
+    let (peers, now) = ([(); 3].map(|()| PeerId::random()), platform::now());
+    let [full, banning, silent] = peers;
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    let due = |dialing: &mut Dialing, now| {
+        let due = dialing.due(ALL, ANY, now).into_iter();
+        due.map(|due| due.peer).collect::<Vec<_>>()
+    };
+    for peer in peers {
+        dialing.told(Teller::User, peer, address(1), now);
+    }
+    assert_eq!(due(&mut dialing, now).len(), 3);
+    for peer in [full, banning] {
+        dialing.connected(&peer);
+    }
+    dialing.is_full(&full);
+    for peer in [full, banning] {
+        dialing.refused(&peer);
+        dialing.gone(&peer, now);
+    }
+    dialing.failed(&silent, now);
+    dialing.woke(now);
+    assert_eq!(due(&mut dialing, now), [silent]);
+    // Who is not reached any more turns nobody away.
+    assert_eq!(due(&mut dialing, second(now, 2)), [full]);
+    for peer in [full, silent] {
+        dialing.failed(&peer, second(now, 2));
+    }
+    dialing.woke(second(now, 2));
+    assert_eq!(due(&mut dialing, second(now, 2)).len(), 2);
+}
+
+#[test]
 fn of_many_that_a_full_peer_turned_away_each_comes_at_its_own_moment() {
     let (seed, now) = (PeerId::random(), platform::now());
     let seed_of = |node: u128| node.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
