@@ -632,7 +632,13 @@ fn who_leaves_and_comes_back_has_had_what_it_had() {
 #[test]
 fn who_has_announced_some_of_each_batch_is_not_packed_all_of_them() {
     let (peer, now) = (PeerId::random(), crate::platform::now());
-    let mut tree = tree(peer, now);
+    // All within a moment, in which nothing is gained.
+    let config = TreeConfig {
+        push_interval: Duration::ZERO,
+        ..TreeConfig::default()
+    };
+    let mut tree = Plumtree::new(config, &[7; 16]);
+    tree.connected(peer, now);
     let (mut packed, mut plain) = (0, 0);
     for round in 0..400_u64 {
         // More than a batch, so that nothing waits for company.
