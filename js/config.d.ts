@@ -522,7 +522,7 @@ export interface SnapshotsConfig {
    * of the newest four. **Default:** 2.
    */
   keep?: number
-  /** Bytes of a chunk of those. **Default:** 1 MiB. */
+  /** Bytes of a chunk of those. **Default:** 1,008 KiB, which with its key fits in 1 MiB of a store. */
   chunk_bytes?: number
   /** Taking one. */
   download?: DownloadConfig

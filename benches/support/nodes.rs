@@ -25,18 +25,24 @@ pub async fn started(config: Config, application: impl Application) -> P2PNetwor
     node
 }
 
+/// Of a node that looks for no peers.
+pub fn config(listen: Option<&str>) -> Config {
+    let mut config = Config::default();
+    let listen = listen.map(|listen| listen.parse().expect("an address"));
+    config.network.listen_addresses = listen.into_iter().collect();
+    config.protocol.kademlia_config.wanted_peers = 0;
+    config.protocol.kademlia_config.mdns = false;
+    config
+}
+
 /// A node for so many peers, which looks for none.
 pub async fn node(
     listen: Option<&str>,
     max_peers: usize,
     application: impl Application,
 ) -> P2PNetworkManager {
-    let mut config = Config::default();
-    let listen = listen.map(|listen| listen.parse().expect("an address"));
-    config.network.listen_addresses = listen.into_iter().collect();
-    config.protocol.kademlia_config.wanted_peers = 0;
+    let mut config = config(listen);
     config.network.max_peers = max_peers;
-    config.protocol.kademlia_config.mdns = false;
     started(config, application).await
 }
 

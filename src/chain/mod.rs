@@ -30,8 +30,8 @@ pub use query::{
 };
 pub use snapshot::{
     ChunkOrder, MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_SNAPSHOT_PROOF, MAX_STATE_ROOT,
-    SNAPSHOT_GROUP, Snapshot, SnapshotError, SnapshotHash, SnapshotHasher, SnapshotId,
-    SnapshotProof, SnapshotSink, SnapshotSource,
+    SNAPSHOT_GROUP, Snapshot, SnapshotChunk, SnapshotError, SnapshotHash, SnapshotHasher,
+    SnapshotId, SnapshotProof, SnapshotSink, SnapshotSource,
 };
 pub use store::{BlockPlace, ChainStore, SyncHeader, SyncVerdict, TrustVerifier};
 pub(crate) use unkept::Unkept;

@@ -150,7 +150,7 @@ pub struct SnapshotHasher {
 }
 
 impl SnapshotHasher {
-    /// For chunks of so many bytes; 1 MiB is a good size.
+    /// For chunks of so many bytes; about 1 MiB is a good size.
     ///
     /// # Errors
     /// [`SnapshotError::ChunkSize`].
@@ -268,6 +268,17 @@ pub struct SnapshotProof {
     pub proof: Bytes,
 }
 
+/// A chunk for a [`SnapshotSink`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// Which; the first is 0.
+    pub index: u32,
+    /// Its bytes: those of the snapshot that was offered.
+    pub bytes: Bytes,
+    /// Who sent the most of it, for a log.
+    pub sender: PeerId,
+}
+
 /// The order in which a [`SnapshotSink`] takes chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChunkOrder {
@@ -318,6 +329,19 @@ pub trait SnapshotSink: Send + Sync + 'static {
     /// Takes a chunk, in its order; its bytes are those of the snapshot that was offered. `sender`: who sent the most of it, for a log. After
     /// `Accept` it counts as stored: what a crash could lose is not accepted yet.
     fn apply_snapshot_chunk(&self, index: u32, bytes: &Bytes, sender: &PeerId) -> SyncVerdict;
+
+    /// Takes chunks that are here together, in their order: about 16 MiB at most. Says how many of them, from the first on, were accepted, and what it says
+    /// of the next one (`Accept` if there is none); those after that are given again. For a sink that writes to a disk, for which one flush for all
+    /// of them is much cheaper than one each. Default: one by one, as [`SnapshotSink::apply_snapshot_chunk`] takes them.
+    fn apply_snapshot_chunks(&self, chunks: &[SnapshotChunk]) -> (usize, SyncVerdict) {
+        for (count, chunk) in chunks.iter().enumerate() {
+            let verdict = self.apply_snapshot_chunk(chunk.index, &chunk.bytes, &chunk.sender);
+            if verdict != SyncVerdict::Accept {
+                return (count, verdict);
+            }
+        }
+        (chunks.len(), SyncVerdict::Accept)
+    }
 
     /// All chunks are applied: whether this is the state with the snapshot's state root.
     fn finish_snapshot(&self, snapshot: &Snapshot) -> SyncVerdict;

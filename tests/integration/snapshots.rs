@@ -118,7 +118,7 @@ fn tip(ledger: &Ledger) -> BlockPlace {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_node_takes_the_state_and_then_blocks_and_serves_on() {
+async fn a_new_node_takes_the_state_and_then_blocks_and_follows() {
     let (maker, snapshot) = with_snapshot();
     let source = Node::with(config(), maker.clone()).await;
     let mine = ledger(memory());

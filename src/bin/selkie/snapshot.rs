@@ -56,7 +56,7 @@ struct Create {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Bytes of a chunk: a multiple of 16384, at most 4194304
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = SnapshotsConfig::default().chunk_bytes)]
     chunk_bytes: u32,
 }
 

@@ -25,7 +25,10 @@ use super::stored::{Head, damaged};
 use super::tree;
 use super::{Address, HISTORY, Judgement, Ledger, LedgerError};
 use crate::{
-    chain::{Snapshot, SnapshotHasher, SnapshotProof, SnapshotSink, SnapshotSource, SyncVerdict},
+    chain::{
+        Snapshot, SnapshotChunk, SnapshotHasher, SnapshotProof, SnapshotSink, SnapshotSource,
+        SyncVerdict,
+    },
     storage::{Batch, KeyRange, Store, StoreError, Table},
 };
 
@@ -380,17 +383,29 @@ impl Ledger {
         self.0.stored.store.commit(&batch)
     }
 
-    fn take_chunk(&self, index: u32, bytes: &Bytes) -> Result<(), RestoreError> {
-        let length = self
-            .offered()?
-            .and_then(|(offered, _)| offered.chunk_length(index));
-        if length != Some(bytes.len()) {
-            return Err(Malformed("a chunk of no snapshot that was accepted").into());
+    /// Keeps chunks, with one flush for all: how many of them, and whether the next one is none.
+    fn take_chunks(&self, chunks: &[SnapshotChunk]) -> Result<(usize, SyncVerdict), StoreError> {
+        let offered = self.offered()?;
+        let fits = |chunk: &&SnapshotChunk| {
+            let length = offered
+                .as_ref()
+                .and_then(|(offered, _)| offered.chunk_length(chunk.index));
+            length == Some(chunk.bytes.len())
+        };
+        let (mut batch, mut count) = (Batch::default(), 0);
+        for chunk in chunks.iter().take_while(fits) {
+            let index = chunk.index.to_be_bytes();
+            batch.put(INCOMING, index.to_vec(), chunk.bytes.clone());
+            batch.put(ARRIVED, index.to_vec(), Bytes::new());
+            count += 1;
         }
-        let mut batch = Batch::default();
-        batch.put(INCOMING, index.to_be_bytes().to_vec(), bytes.clone());
-        batch.put(ARRIVED, index.to_be_bytes().to_vec(), Bytes::new());
-        Ok(self.0.stored.store.commit(&batch)?)
+        self.0.stored.store.commit(&batch)?;
+        let verdict = if count == chunks.len() {
+            SyncVerdict::Accept
+        } else {
+            SyncVerdict::Reject("a chunk of no snapshot that was accepted".to_owned())
+        };
+        Ok((count, verdict))
     }
 
     fn restore_incoming(&self, snapshot: &Snapshot) -> Result<(), Judgement> {
@@ -506,11 +521,18 @@ impl SnapshotSink for Ledger {
         abandon().map_err(|error: StoreError| error.to_string())
     }
 
-    fn apply_snapshot_chunk(&self, index: u32, bytes: &Bytes, _sender: &PeerId) -> SyncVerdict {
-        match self.take_chunk(index, bytes) {
-            Ok(()) => SyncVerdict::Accept,
-            Err(error) => Judgement::from(error).synced(),
-        }
+    fn apply_snapshot_chunk(&self, index: u32, bytes: &Bytes, sender: &PeerId) -> SyncVerdict {
+        let chunk = SnapshotChunk {
+            index,
+            bytes: bytes.clone(),
+            sender: *sender,
+        };
+        self.apply_snapshot_chunks(&[chunk]).1
+    }
+
+    fn apply_snapshot_chunks(&self, chunks: &[SnapshotChunk]) -> (usize, SyncVerdict) {
+        let taken = self.take_chunks(chunks);
+        taken.unwrap_or_else(|error| (0, Judgement::from(error).synced()))
     }
 
     fn finish_snapshot(&self, snapshot: &Snapshot) -> SyncVerdict {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::tests::{accepted, chain, coins, genesis, grow, header, ledger, store, transfer, vote};
 use super::*;
 use crate::{
-    chain::{Snapshot, SyncVerdict},
+    chain::{Snapshot, SnapshotChunk, SyncVerdict},
     platform::test,
     storage::{Batch, KeyRange, MemoryStore, Page, Table, Write},
 };
@@ -91,6 +91,31 @@ fn a_snapshot_is_listed_served_and_taken_in_any_order() {
     accepted(&follower, &grow(&maker));
     let base = follower.chain_store().expect("it syncs").base();
     assert_eq!(base, snapshot.height + 1, "its own block did not come");
+}
+
+#[test]
+fn chunks_that_come_together_are_taken_up_to_the_first_that_is_none() {
+    let (maker, snapshot) = made(700);
+    let ledger = ledger();
+    let sink = ledger.snapshot_sink().expect("it takes snapshots");
+    assert_eq!(sink.offer_snapshot(&snapshot, None), SyncVerdict::Accept);
+    let right = |index| SnapshotChunk {
+        index,
+        bytes: chunk(&maker, &snapshot, index),
+        sender: PeerId::random(),
+    };
+    let mut chunks: Vec<_> = (0..3).map(right).collect();
+    chunks[1].bytes = chunks[1].bytes.slice(1..);
+    let (count, verdict) = sink.apply_snapshot_chunks(&chunks);
+    assert!(
+        count == 1 && matches!(verdict, SyncVerdict::Reject(_)),
+        "{count}, {verdict:?}"
+    );
+    assert_eq!(sink.stored_snapshot_chunks(&snapshot), [0]);
+    chunks[1] = right(1);
+    let taken = sink.apply_snapshot_chunks(&chunks[1..]);
+    assert_eq!(taken, (2, SyncVerdict::Accept));
+    assert_eq!(sink.stored_snapshot_chunks(&snapshot), [0, 1, 2]);
 }
 
 #[test]

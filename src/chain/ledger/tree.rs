@@ -2,8 +2,8 @@
 //!
 //! A sparse Merkle tree over the 256 bits of a key's SHA-256, the first bit at the top, in which a subtree of one leaf is that leaf and
 //! an empty one is a fixed hash (Dahlberg, Pulls and Peeters, "Efficient Sparse Merkle Trees", 2016). Its hashes are those of the
-//! [Jellyfish Merkle tree](https://github.com/penumbra-zone/jmt) of Diem, Aptos and Penumbra, so that there are other
-//! implementations to check against; the tests do. A root depends on what is in the map and on nothing else.
+//! [Jellyfish Merkle tree](https://github.com/penumbra-zone/jmt) of Diem, Aptos and Penumbra. A root depends on what is in the map and on nothing
+//! else: the tests compare it with that definition, written out without a store.
 //!
 //! Nodes are never changed: each update writes new ones under its own version, and notes which older ones it no longer needs. So
 //! the state after each of the last versions can be read ([`Tree::get`], [`Tree::prove`], [`Tree::leaves`]) until

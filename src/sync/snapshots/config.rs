@@ -21,7 +21,8 @@ pub struct SnapshotsConfig {
     pub make_every: u64,
     /// So many of the newest are kept, and those beyond that somebody is fetching (`serving.in_use`), of the newest four. **Default:** 2.
     pub keep: usize,
-    /// Bytes of a chunk of those. **Default:** 1 MiB.
+    /// Bytes of a chunk of those. **Default:** 1,008 KiB: with its key it fits in 1 MiB of a store whose pages are powers of two, as redb's are, and a chunk
+    /// of 1 MiB takes two there.
     pub chunk_bytes: u32,
     /// Taking one.
     pub download: DownloadConfig,
@@ -36,7 +37,7 @@ impl Default for SnapshotsConfig {
             replace_blocks: false,
             make_every: 10_000,
             keep: 2,
-            chunk_bytes: 1 << 20,
+            chunk_bytes: 1008 << 10,
             download: DownloadConfig::default(),
             serving: ServingConfig::default(),
         }

@@ -8,8 +8,8 @@ use libp2p::PeerId;
 use super::{LoadError, Loaded, Part, Trust};
 use crate::{
     chain::{
-        ChunkOrder, MAX_SNAPSHOT_PROOF, Snapshot, SnapshotHash, SnapshotId, SnapshotProof,
-        SyncVerdict, rules::Synced,
+        ChunkOrder, MAX_SNAPSHOT_PROOF, Snapshot, SnapshotChunk, SnapshotHash, SnapshotId,
+        SnapshotProof, SyncVerdict, rules::Synced,
     },
     platform,
 };
@@ -35,13 +35,8 @@ pub(crate) enum Job {
     Trust(Snapshot, Vec<(PeerId, SnapshotProof)>),
     /// Offers a snapshot to the sink, with the final header of its height where there is one.
     Offer(Snapshot, Option<Bytes>),
-    /// Gives it a chunk.
-    Apply {
-        snapshot: SnapshotId,
-        index: u32,
-        bytes: Bytes,
-        sender: PeerId,
-    },
+    /// Gives it chunks, one at least.
+    Apply(SnapshotId, Vec<SnapshotChunk>),
     /// It has all.
     Finish(Snapshot),
     /// Has it forget what it has taken.
@@ -64,7 +59,8 @@ pub(crate) enum Done {
         stored: Vec<u32>,
         order: ChunkOrder,
     },
-    Applied(SnapshotId, u32, SyncVerdict),
+    /// So many of these, and what is said of the next one.
+    Applied(SnapshotId, Vec<SnapshotChunk>, (usize, SyncVerdict)),
     Finished(SnapshotId, SyncVerdict),
     Abandoned(Result<(), String>),
 }
@@ -121,18 +117,13 @@ impl Job {
                 Done::Trusted(snapshot.id(), judged.unwrap_or_else(|_| Judged::not_yet()))
             }
             Self::Offer(snapshot, header) => offer(chain, &snapshot, header.as_ref()),
-            Self::Apply {
-                snapshot,
-                index,
-                bytes,
-                sender,
-            } => {
+            Self::Apply(snapshot, chunks) => {
                 let apply = || match &chain.sink {
-                    Some(sink) => sink.apply_snapshot_chunk(index, &bytes, &sender),
-                    None => no_sink(),
+                    Some(sink) => sink.apply_snapshot_chunks(&chunks),
+                    None => (0, no_sink()),
                 };
-                let verdict = platform::guard(apply).unwrap_or_else(retry);
-                Done::Applied(snapshot, index, verdict)
+                let applied = platform::guard(apply).unwrap_or_else(|panic| (0, retry(panic)));
+                Done::Applied(snapshot, chunks, applied)
             }
             Self::Finish(snapshot) => {
                 let finish = || match &chain.sink {

@@ -9,7 +9,7 @@
 //! others, and blocks wait until it is found, or was looked for as long as any. What was taken of a snapshot goes at once
 //! when that is rejected or given up, or the chain is synced by its blocks; and at the start, where it is not gone on with. If it can't go then, that is tried again.
 //!
-//! The chain is given one thing at a time. Bounds: those of [`super::DownloadConfig`]; proofs of as many peers as offers, [`MAX_OFFERS`] each.
+//! The chain is given one thing at a time; chunks that have come meanwhile are one thing, so that a sink's disk is not waited for after each. Bounds: [`AT_ONCE`]; those of [`super::DownloadConfig`]; proofs of as many peers as offers, [`MAX_OFFERS`] each.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,7 +27,7 @@ use super::{
     wire::MAX_OFFERS,
 };
 use crate::{
-    chain::{Snapshot, SnapshotId, SnapshotProof, SyncVerdict, rules::Synced},
+    chain::{Snapshot, SnapshotChunk, SnapshotId, SnapshotProof, SyncVerdict, rules::Synced},
     peers::Misdeed,
     platform::Instant,
     sync::blocks::SyncPhase,
@@ -37,6 +37,9 @@ use crate::{
 const REST: Duration = Duration::from_secs(600);
 /// but the first ones that found nothing: those are followed by as much, and by twice as much each time.
 const FIRST_REST: Duration = Duration::from_secs(15);
+
+/// Bytes of chunks that the sink is given together, about: while it writes some, the next ones come.
+const AT_ONCE: usize = 16 << 20;
 
 /// After it could not be forgotten what was taken, so long until that is tried again.
 const ABANDON_AGAIN: Duration = Duration::from_secs(60);
@@ -256,8 +259,8 @@ impl Taking {
                 }
                 self.answered(|download| download.offered(&id, verdict, (&stored, order), now));
             }
-            Done::Applied(id, index, verdict) => {
-                self.answered(|download| download.applied(&id, index, verdict, now));
+            Done::Applied(id, chunks, (count, verdict)) => {
+                self.applied(&id, chunks, count, verdict, now);
             }
             Done::Finished(id, verdict) => {
                 if verdict == SyncVerdict::Accept {
@@ -271,6 +274,41 @@ impl Taking {
                 out.tell(Event::Failed("abandon_snapshot", reason));
             }
             _ => {}
+        }
+    }
+
+    /// The sink has taken so many of these chunks, and said this of the next one; of the rest it has said nothing.
+    fn applied(
+        &mut self,
+        id: &SnapshotId,
+        chunks: Vec<SnapshotChunk>,
+        count: usize,
+        verdict: SyncVerdict,
+        now: Instant,
+    ) {
+        let mut chunks = chunks.into_iter();
+        for chunk in chunks.by_ref().take(count) {
+            self.answered(|it| it.applied(id, chunk.index, SyncVerdict::Accept, now));
+        }
+        if let Some(next) = chunks.next() {
+            self.answered(|it| it.applied(id, next.index, verdict, now));
+        }
+        let rest: Vec<_> = chunks.collect();
+        let is_taken = self.begun.as_ref().is_some_and(|begun| begun.id() == *id);
+        if !rest.is_empty() && is_taken && self.download.is_some() {
+            self.asks.push_front(Job::Apply(*id, rest));
+        }
+    }
+
+    /// Has the sink given a chunk, together with those that wait for it already.
+    fn apply(&mut self, id: SnapshotId, chunk: SnapshotChunk) {
+        match self.asks.back_mut() {
+            Some(Job::Apply(of, chunks))
+                if *of == id && (chunks.len() + 1) * chunk.bytes.len() <= AT_ONCE =>
+            {
+                chunks.push(chunk);
+            }
+            _ => self.asks.push_back(Job::Apply(id, vec![chunk])),
         }
     }
 
@@ -344,19 +382,21 @@ impl Taking {
                 index,
                 bytes,
                 sender,
-            } => self.asks.push_back(Job::Apply {
-                snapshot,
-                index,
-                bytes,
-                sender,
-            }),
+            } => {
+                let chunk = SnapshotChunk {
+                    index,
+                    bytes,
+                    sender,
+                };
+                self.apply(snapshot, chunk);
+            }
             Wanted::Finish(snapshot) => {
                 self.hold(true, out);
                 self.asks.push_back(Job::Finish(snapshot));
             }
             Wanted::Abandon => {
                 // What is not given to it yet is of the one that it forgets.
-                self.asks.retain(|job| !matches!(job, Job::Apply { .. }));
+                self.asks.retain(|job| !matches!(job, Job::Apply(..)));
                 (self.offering, self.begun) = (None, None);
                 self.asks.push_back(Job::Abandon);
             }
@@ -390,5 +430,66 @@ impl Taking {
         // It ticks as long as there is a chance to wait for.
         let download = self.download.as_ref().and_then(|it| it.next_deadline());
         [download, self.abandon_at].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    const ID: SnapshotId = SnapshotId([1; 32]);
+
+    fn taking() -> Taking {
+        let config = SnapshotsConfig::default();
+        Taking::new(config, &Synced::default(), 1, &mut Out::default())
+    }
+
+    fn chunk(index: u32) -> SnapshotChunk {
+        SnapshotChunk {
+            index,
+            bytes: vec![0; 4 << 20].into(),
+            sender: PeerId::random(),
+        }
+    }
+
+    /// Which chunks the sink is going to be given together.
+    fn given(taking: &Taking) -> Vec<Vec<u32>> {
+        let chunks = |job: &Job| match job {
+            Job::Apply(_, chunks) => chunks.iter().map(|chunk| chunk.index).collect(),
+            _ => Vec::new(),
+        };
+        taking.asks.iter().map(chunks).collect()
+    }
+
+    #[test]
+    fn chunks_that_wait_are_given_together_up_to_a_bound() {
+        let mut taking = taking();
+        (0..6).for_each(|index| taking.apply(ID, chunk(index)));
+        taking.apply(SnapshotId([2; 32]), chunk(0));
+        assert_eq!(given(&taking), [vec![0, 1, 2, 3], vec![4, 5], vec![0]]);
+    }
+
+    #[test]
+    fn what_comes_after_a_chunk_that_could_not_be_taken_is_given_again_while_it_is_of_use() {
+        let now = crate::platform::now();
+        let snapshot = Snapshot {
+            height: 5,
+            format: 1,
+            state_root: Bytes::from_static(b"root"),
+            chunk_size: 4 << 20,
+            size: 16 << 20,
+            root: [0; 32],
+        };
+        for (is_begun, again) in [(true, vec![vec![2, 3]]), (false, Vec::new())] {
+            let mut taking = taking();
+            let download = Download::new(taking.config.download.clone(), 0, 1, now);
+            taking.download = Some(Box::new(download));
+            taking.begun = is_begun.then(|| snapshot.clone());
+            let chunks = (0..4).map(chunk).collect();
+            let full = SyncVerdict::Retry("no room".to_owned());
+            taking.applied(&snapshot.id(), chunks, 1, full, now);
+            assert_eq!(given(&taking), again);
+        }
     }
 }

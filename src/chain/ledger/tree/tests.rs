@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::platform::{self, test};
+use crate::platform::test;
 use crate::storage::{MemoryStore, Schema};
 
 const SCHEMA: Schema = Schema {
@@ -251,52 +251,4 @@ fn a_store_that_lost_a_node_is_damaged_and_no_panic() {
         store.commit(&batch).expect("written");
     }
     assert!(Tree(&store).leaves(root, None, usize::MAX).is_ok());
-}
-
-/// Prints the figures of docs/ledger.md: run it with --release, --ignored and --nocapture.
-#[test]
-#[ignore = "a figure, and 700 MB"]
-fn a_proof_among_a_million() {
-    let store = store();
-    let key = |number: u32| Key::from(Sha256::digest(number.to_be_bytes()));
-    let mut keys: Vec<_> = (0..1_000_000).map(key).collect();
-    keys.sort_unstable_by_key(node::path);
-    let mut builder = Builder::new(1);
-    for some in keys.chunks(50_000) {
-        for key in some {
-            builder
-                .add(*key, Bytes::from_static(&[7; 16]))
-                .expect("in order");
-        }
-        store.commit(&builder.take_batch()).expect("written");
-    }
-    let (root, batch) = builder.finish().expect("built");
-    store.commit(&batch).expect("written");
-    let (top, mut sizes, mut proving, mut verifying) = (root_hash(root), vec![], vec![], vec![]);
-    for key in keys.iter().step_by(100) {
-        let before = platform::now();
-        let (value, proof) = Tree(&store).prove(root, key).expect("read");
-        proving.push(before.elapsed());
-        let bytes = proof.encode();
-        let before = platform::now();
-        let proof = Proof::decode(&bytes).expect("a proof");
-        proof.verify(&top, key, value.as_deref()).expect("proven");
-        verifying.push(before.elapsed());
-        sizes.push(bytes.len());
-    }
-    sizes.sort_unstable();
-    proving.sort_unstable();
-    verifying.sort_unstable();
-    let (half, most) = (sizes.len() / 2, sizes.len() * 99 / 100);
-    println!(
-        "bytes: median {}, 99th percentile {}, longest {}",
-        sizes[half],
-        sizes[most],
-        sizes[sizes.len() - 1]
-    );
-    println!(
-        "verifying: median {:?}, 99th percentile {:?}",
-        verifying[half], verifying[most]
-    );
-    println!("proving out of memory: median {:?}", proving[half]);
 }
