@@ -3,7 +3,8 @@
 //! Pushing chunks to whoever may lack them is how gossip wastes its bytes: neighbours get the same chunk at the same
 //! time and pass it on to the same third. So past the first hop a chunk goes only where it was asked for, and each is
 //! asked of one peer. The rarest are asked for first, of the peer that has the least to send us, and no more than will
-//! do to decode. Who does not deliver is asked for less; what it was asked for is asked of others.
+//! do to decode. Who does not deliver what it was told of is asked for less; what it was asked for is asked of others. Who could not be told, or whose
+//! chunk was lost here, is asked for no less.
 
 use std::time::Duration;
 
@@ -65,14 +66,13 @@ impl Broadcast {
         any
     }
 
-    /// A chunk of a peer is lost: what it was asked for is asked of others, and it pays nothing. False: it was asked for none.
-    pub(super) fn loses(&mut self, peer: &PeerId, peers: &mut Peers, now: Instant) -> bool {
+    /// A chunk of a peer is lost here: what it was asked for is asked of others, and that counts against nobody. False: it was asked for none.
+    pub(super) fn loses(&mut self, peer: &PeerId, peers: &Peers, now: Instant) -> bool {
         let link = self.links.get_mut(peer);
         let Some(link) = link.filter(|link| !link.asked.is_empty()) else {
             return false;
         };
         link.loses();
-        peers.stalled(peer);
         self.plan(peers, now);
         true
     }
@@ -85,7 +85,7 @@ impl Broadcast {
 
     /// The peer to ask for a chunk. `None`: all that hold it have enough to do.
     fn choose(&self, index: u8, order: u64, peers: &Peers) -> Option<PeerId> {
-        let is_slow = |peer: &PeerId, link: &Link| link.unread || peers.is_slow(peer);
+        let is_slow = |peer: &PeerId, link: &Link| link.passed_over || peers.is_slow(peer);
         let only_slow = self.holders(index).all(|(peer, link)| is_slow(peer, link));
         self.holders(index)
             .filter(|(peer, link)| {

@@ -464,6 +464,61 @@ fn who_could_not_be_told_is_asked_for_no_less_when_it_can_be_and_others_meanwhil
 }
 
 #[test]
+fn who_sent_all_that_it_was_told_of_is_not_late_with_what_it_was_not_told_yet() {
+    let config = CodedConfig::default();
+    let block = block(4000);
+    // As long as is waited for a chunk, and for a broadcast.
+    for time in [config.patience, config.give_up_after * 2] {
+        let [alone] = peers();
+        let mut node = node(&[alone]);
+        node.learn(alone, block.announcement(), all_of(&block));
+        let told = node.wants(&alone);
+        assert!(!told.is_empty());
+        for index in told.iter() {
+            node.receive(alone, chunk(&block, index));
+        }
+        // What else it is wanted stands behind a block that it reads.
+        let actions = node.wait(time);
+        assert!(actions.is_empty(), "{actions:?}");
+        assert!(node.wants(&alone).len() > 1, "it has let nobody wait");
+    }
+}
+
+#[test]
+fn who_is_silent_gains_no_time_by_reading_no_more() {
+    let [miser, other] = peers();
+    let mut node = node(&[miser, other]);
+    let block = block(2000);
+    let config = CodedConfig::default();
+    node.learn(miser, block.announcement(), all());
+    let told = node.wants(&miser);
+    node.wait(config.patience);
+    // What it was told of comes from elsewhere, and of what it is asked for now it can't be told.
+    node.receive(other, announce(block.announcement(), ChunkSet::EMPTY));
+    for index in told.iter() {
+        node.receive(other, chunk(&block, index));
+    }
+    let actions = node.wait(config.give_up_after);
+    assert_eq!(paid(&actions), [(miser, Misdeed::NoAnswer)]);
+    assert_eq!(abandoned(&actions), Some(Abandonment::Stuck));
+}
+
+#[test]
+fn whose_chunk_was_lost_here_is_asked_for_no_less_from_then_on() {
+    let [peer] = peers();
+    let mut node = node(&[peer]);
+    node.learn(peer, block(4000).announcement(), all());
+    node.sends(&peer);
+    assert!(node.core.skipped(&peer, node.now));
+    node.sends(&peer);
+    // It does not come again.
+    node.wait(CodedConfig::default().patience);
+    let next = block(4001);
+    node.learn(peer, next.announcement(), all_of(&next));
+    assert!(node.wants(&peer).len() > 1);
+}
+
+#[test]
 fn who_reads_nothing_holds_a_broadcast_no_longer_than_one_may_last() {
     let [alice] = peers();
     let mut node = node(&[alice]);

@@ -42,7 +42,7 @@ pub(super) struct Broadcast {
     /// This node was the first of all that we know of to have the block.
     pub(super) source: bool,
     began: Instant,
-    /// When a chunk last came that was not here, a peer was asked for the first time, or the header was accepted; when the block was accepted.
+    /// When a chunk last came that was not here, a peer that owed none was told of some, or the header was accepted; when the block was accepted.
     pub(super) progress: Instant,
     /// What was gathered, by index.
     gathered: Vec<Option<Chunk>>,
@@ -297,8 +297,8 @@ impl Broadcast {
     pub(super) fn ends_at(&self, config: &CodedConfig) -> Instant {
         match self.phase {
             Phase::Accepted => self.progress + config.lifetime,
-            // Nobody is late with what it could not be asked for yet.
-            Phase::Gathering if !self.links.values().any(|it| it.is_yet_to_be_asked()) => {
+            // Nobody is late with what it could not be told of yet.
+            Phase::Gathering if !self.links.values().any(|it| it.is_yet_to_be_told()) => {
                 (self.began + config.lifetime).min(self.progress + config.give_up_after)
             }
             _ => self.began + config.lifetime,

@@ -195,7 +195,7 @@ impl Broadcasts {
     pub fn skipped(&mut self, peer: &PeerId, now: Instant) -> bool {
         let mut lost = false;
         for broadcast in &mut self.live {
-            lost |= broadcast.loses(peer, &mut self.peers, now);
+            lost |= broadcast.loses(peer, &self.peers, now);
         }
         self.news |= lost;
         lost
@@ -552,7 +552,7 @@ impl Broadcasts {
                 ),
             };
             let guilty = broadcast.links.iter().filter(|(_, link)| match reason {
-                Abandonment::Stuck => link.silent && !link.asked.is_empty(),
+                Abandonment::Stuck => link.pays_for_silence(),
                 _ => link.vouches,
             });
             actions.extend(guilty.map(|(peer, _)| misdeed(*peer, what, why)));

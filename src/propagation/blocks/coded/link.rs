@@ -29,14 +29,13 @@ pub(super) struct Link {
     progress: Instant,
     /// The same, but that bytes of a chunk which are on their way count as one for some time.
     moved: Instant,
-    /// It was told that it is asked for those, and ever for any.
-    is_told_wants: bool,
-    was_told_wants: bool,
-    /// It could not be told so for too long.
-    pub(super) unread: bool,
-    /// It was asked for chunks, and has sent none for too long.
+    /// The chunks that it was told last that we want.
+    told_wants: ChunkSet,
+    /// Others are asked before it, until it is told anew what we want.
+    pub(super) passed_over: bool,
+    /// It was told that we want chunks, and has sent none for too long.
     pub(super) silent: bool,
-    /// What it sent was lost here: it pays for no silence.
+    /// What it sent was lost here: no silence counts against it.
     excused: bool,
     /// It may be sent chunks that it has not asked for.
     pub(super) unasked: bool,
@@ -69,9 +68,8 @@ impl Link {
             ever_asked: ChunkSet::EMPTY,
             progress: now,
             moved: now,
-            is_told_wants: false,
-            was_told_wants: false,
-            unread: false,
+            told_wants: ChunkSet::EMPTY,
+            passed_over: false,
             silent: false,
             excused: false,
             unasked,
@@ -137,27 +135,31 @@ impl Link {
     pub(super) fn ask(&mut self, index: u8, now: Instant) {
         if self.asked.is_empty() {
             (self.progress, self.moved) = (now, now);
-            self.is_told_wants = false;
         }
         self.asked.insert(index);
         self.ever_asked.insert(index);
         self.stale = true;
     }
 
-    /// What it is asked for goes out: its time runs. True: it is asked for the first time.
+    /// What we want of it goes out. True: its time begins, and it has let nobody wait before.
     pub(super) fn tells_wants(&mut self, now: Instant) -> bool {
-        self.unread = false;
-        if self.asked.is_empty() || self.is_told_wants {
-            return false;
+        self.passed_over = false;
+        let is_first = self.is_yet_to_be_told();
+        if self.owed().is_empty() {
+            (self.progress, self.moved) = (now, now);
         }
-        self.is_told_wants = true;
-        (self.progress, self.moved) = (now, now);
-        !std::mem::replace(&mut self.was_told_wants, true)
+        self.told_wants = self.asked;
+        is_first
     }
 
-    /// Whether it is asked for chunks, and was never told so.
-    pub(super) fn is_yet_to_be_asked(&self) -> bool {
-        !self.asked.is_empty() && !self.was_told_wants
+    /// The chunks that it is asked for, and was told so.
+    fn owed(&self) -> ChunkSet {
+        self.asked & self.told_wants
+    }
+
+    /// Whether it is asked for chunks, was told of none of them, and is not silent about others.
+    pub(super) fn is_yet_to_be_told(&self) -> bool {
+        !self.silent && !self.asked.is_empty() && self.owed().is_empty()
     }
 
     /// Takes back what the peer was asked for.
@@ -166,18 +168,24 @@ impl Link {
         self.asked = ChunkSet::EMPTY;
     }
 
-    /// It lets us wait, and what it was asked for is taken back. It is not silent about what it was not told. Whether it was told.
+    /// It lets us wait, and what it was asked for is taken back. It is silent only about what it was told. True: that counts against it.
     pub(super) fn stalls(&mut self) -> bool {
+        let is_silent = !self.owed().is_empty();
+        self.silent |= is_silent;
+        self.passed_over = true;
         self.unask();
-        self.unread = !self.is_told_wants;
-        self.silent = !self.excused && (self.silent || self.is_told_wants);
-        self.is_told_wants
+        is_silent && !self.excused
     }
 
-    /// A chunk of the peer is lost, and does not come again; which one it was nobody knows.
+    /// Whether it pays where the broadcast is abandoned for want of chunks.
+    pub(super) fn pays_for_silence(&self) -> bool {
+        self.silent && !self.excused && !self.asked.is_empty()
+    }
+
+    /// A chunk of the peer is lost, and does not come again; which one it was nobody knows, so what it was asked for is taken back.
     pub(super) fn loses(&mut self) {
-        self.excused = true;
-        self.stalls();
+        (self.excused, self.silent, self.passed_over) = (true, false, true);
+        self.unask();
     }
 
     /// What the peer sends was not read here for so long.
