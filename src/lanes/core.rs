@@ -66,8 +66,8 @@ pub(crate) trait Core: 'static {
     /// ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing>;
 
-    /// What there may be of a class for a peer whose lane has room waits for this node's own limits: it is no fault of the peer.
-    fn withheld(&mut self, to: PeerId, class: Class);
+    /// What there may be of a class for a peer whose lane has room waits for this node's own limits until then: it is no fault of the peer.
+    fn withheld(&mut self, to: PeerId, class: Class, until: Instant);
 
     /// What was sent to a peer by [`Action::Send`] found no room in its queue, and does not go out.
     fn dropped(&mut self, to: PeerId, class: Class, outgoing: Outgoing);

@@ -242,7 +242,7 @@ impl<C: Core> Lanes<C> {
         let (held, upload) = (&mut peer.held, &mut self.upload);
         for class in C::CLASSES.iter().filter(|class| class.lane() == lane) {
             if !held.is_free(*class, upload, &id, now) {
-                self.core.withheld(id, *class);
+                self.core.withheld(id, *class, held.at(*class, now));
                 continue;
             }
             if peer.queue.is_empty(*class)

@@ -134,7 +134,7 @@ impl Core for Probe {
         })
     }
 
-    fn withheld(&mut self, _: PeerId, class: Class) {
+    fn withheld(&mut self, _: PeerId, class: Class, _: Instant) {
         self.withheld.insert(class);
     }
 

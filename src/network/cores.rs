@@ -167,8 +167,8 @@ impl Core for Cores {
     }
 
     /// Sync blames nobody for what it could not send.
-    fn withheld(&mut self, to: PeerId, class: Class) {
-        self.propagation.withheld(to, class);
+    fn withheld(&mut self, to: PeerId, class: Class, until: Instant) {
+        self.propagation.withheld(to, class, until);
     }
 
     /// Sync sends nothing but what is asked for by [`Core::next`].

@@ -241,8 +241,8 @@ impl Blocks {
     }
 
     /// See [`CompactBlocks::kept_back`].
-    pub(crate) fn kept_back(&mut self, peer: &PeerId) {
-        self.compact.kept_back(peer);
+    pub(crate) fn kept_back(&mut self, peer: &PeerId, until: Instant) {
+        self.compact.kept_back(peer, until);
     }
 
     /// Whether there is something to ask a peer for.
@@ -267,7 +267,7 @@ impl Blocks {
         match serving.next(peer, room, |id, part| compact.serve(id, part), now) {
             Next::Piece(outgoing) => {
                 // It reads, and what it is to be asked for goes between two frames only.
-                compact.kept_back(peer);
+                compact.kept_back(peer, now);
                 return Some(outgoing);
             }
             Next::Half => return None,

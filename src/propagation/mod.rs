@@ -501,9 +501,9 @@ impl Core for Propagation {
         next
     }
 
-    fn withheld(&mut self, to: PeerId, class: Class) {
+    fn withheld(&mut self, to: PeerId, class: Class, until: Instant) {
         if class == Class::BlockRequest {
-            self.blocks.kept_back(&to);
+            self.blocks.kept_back(&to, until);
         }
     }
 

@@ -466,7 +466,7 @@ fn a_request_goes_out_by_its_class_and_nobody_pays_where_our_limits_keep_it_back
             now += Duration::from_secs(1);
             node.core.on_time(now);
             if is_withheld {
-                node.core.withheld(peer, Class::BlockRequest);
+                node.core.withheld(peer, Class::BlockRequest, now);
             }
             node.act(now);
         }

@@ -211,7 +211,7 @@ fn telling_of_a_block_twice_is_too_much() {
             "we told it, and it told us"
         );
     }
-    let after = bench.receive(peers[0], announcement(&all));
+    let after = bench.receive(peers[0], compact(&all));
     assert_eq!(words(&peers, &after), ["0 TooManyMessages"]);
 }
 

@@ -47,6 +47,23 @@ type Choose = Box<dyn Fn(&Offer<'_>) -> Choice + Send>;
 /// How soon who wants a block comes for it. Who has it already says nothing when it is told of it, and holds up our next ones so long.
 const COMES_WITHIN: Duration = Duration::from_secs(2);
 
+/// How a peer tells of a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// By what it was asked for.
+    Answer,
+    /// By an announcement, which says that its chain has accepted the block: once, also after [`Word::Block`], which may have come before that.
+    Announcement,
+    /// By a compact or a whole block that nobody asked for.
+    Block,
+}
+
+impl Word {
+    fn of_block(asked: bool) -> Self {
+        if asked { Self::Answer } else { Self::Block }
+    }
+}
+
 /// Compact blocks in one node.
 pub struct CompactBlocks {
     config: CompactConfig,
@@ -160,10 +177,10 @@ impl CompactBlocks {
         self.downloads.next_request(peer, now)
     }
 
-    /// What a peer is to be asked for waits behind something that the peer reads meanwhile, or for this node's own limits: if it is too late in the
-    /// end, the peer does not pay for that.
-    pub fn kept_back(&mut self, peer: &PeerId) {
-        self.downloads.kept_back(peer);
+    /// What a peer is to be asked for waits until then behind something that the peer reads meanwhile, or for this node's own limits: if it is too
+    /// late in the end, less than [`CompactConfig::give_up_after`] after that, the peer does not pay for it.
+    pub fn kept_back(&mut self, peer: &PeerId, until: Instant) {
+        self.downloads.kept_back(peer, until);
     }
 
     /// So many bytes of a long message of a peer are here, of so many.
@@ -195,7 +212,7 @@ impl CompactBlocks {
             BlockMessage::Announcement(announcement) => {
                 // It is told of what the chain has accepted there.
                 self.settled(peer, &announcement.id);
-                if self.is_news(peer, &announcement.id, false, &mut out) {
+                if self.is_news(peer, &announcement.id, Word::Announcement, &mut out) {
                     let accepted = self.recent.count();
                     self.downloads
                         .announced(peer, announcement, accepted, now, &mut out);
@@ -204,20 +221,21 @@ impl CompactBlocks {
             BlockMessage::Compact(compact) => {
                 let kinds = [Awaited::Compact];
                 let asked = self.downloads.answers(&peer, compact.id(), &kinds, now);
-                if self.is_news(peer, compact.id(), asked, &mut out) {
+                if self.is_news(peer, compact.id(), Word::of_block(asked), &mut out) {
                     self.downloads.compact(peer, compact, asked, now, &mut out);
                 }
             }
             BlockMessage::Whole(whole) => {
                 let kinds = [Awaited::Whole, Awaited::Compact, Awaited::Missing];
                 let asked = self.downloads.answers(&peer, &whole.id, &kinds, now);
-                if self.is_news(peer, &whole.id, asked, &mut out) {
+                if self.is_news(peer, &whole.id, Word::of_block(asked), &mut out) {
                     self.downloads.whole(peer, whole, asked, now, &mut out);
                 }
             }
             BlockMessage::Transactions(transactions) => {
+                let is_wanted = !self.recent.is_accepted(&transactions.id);
                 self.downloads
-                    .transactions(peer, transactions, now, &mut out);
+                    .transactions(peer, transactions, is_wanted, now, &mut out);
             }
             BlockMessage::NotFound(id) => {
                 let accepted = self.recent.count();
@@ -395,12 +413,12 @@ impl CompactBlocks {
         self.recent.is_settled(peer)
     }
 
-    /// A peer has a block, or wants nothing more of it.
+    /// A peer has a block, or wants nothing more of it. Who waited for it until it is accepted is told then, since it may have given it up.
     pub fn settled(&mut self, peer: PeerId, id: &ItemId) {
         if let Some(kept) = self.recent.get(id) {
             kept.deal(peer, |dealings| {
                 (dealings.settled, dealings.knows) = (true, true);
-                dealings.owed = false;
+                dealings.gave_up |= std::mem::take(&mut dealings.owed);
             });
         }
     }
@@ -424,7 +442,8 @@ impl CompactBlocks {
     }
 
     /// A peer has told of a block, or answered. Whether it is still wanted.
-    fn is_news(&mut self, peer: PeerId, id: &ItemId, asked: bool, out: &mut Actions) -> bool {
+    fn is_news(&mut self, peer: PeerId, id: &ItemId, word: Word, out: &mut Actions) -> bool {
+        let asked = word == Word::Answer;
         if !asked {
             self.downloads.peers.tells(&peer);
         }
@@ -436,9 +455,14 @@ impl CompactBlocks {
             return !is_accepted;
         };
         let before = kept.dealings(&peer);
-        let twice = before.told && !asked;
+        let twice = match word {
+            Word::Answer => false,
+            Word::Announcement => before.announced,
+            Word::Block => before.told,
+        };
         kept.deal(peer, |dealings| {
             dealings.told = true;
+            dealings.announced |= word == Word::Announcement;
             dealings.knows = true;
             dealings.heard |= is_accepted && !twice;
         });
@@ -467,6 +491,7 @@ impl CompactBlocks {
             let twice = std::mem::replace(asked, true);
             dealings.knows |= !twice;
             dealings.offered |= !twice;
+            dealings.settled &= twice;
             twice
         });
         if twice {

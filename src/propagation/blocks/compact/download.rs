@@ -53,8 +53,8 @@ pub(super) struct Source {
 pub(super) enum Request {
     /// It has not gone out, since the peer reads nothing.
     Unread,
-    /// It has not gone out: it waits behind what the peer reads meanwhile, or for this node's own limits.
-    Behind,
+    /// It has not gone out: until then, or later, it waited behind what the peer read, or for this node's own limits.
+    Behind(Instant),
     /// It went out, after so many others to this peer. Its time runs from then on.
     Sent(u64),
 }
@@ -82,6 +82,25 @@ pub(super) enum State {
 }
 
 impl Source {
+    pub(super) fn new(
+        peer: PeerId,
+        outbound: bool,
+        announced: Option<Counts>,
+        state: State,
+        now: Instant,
+    ) -> Self {
+        Self {
+            peer,
+            outbound,
+            announced,
+            compact_is_spent: false,
+            since: now,
+            pace: Pace::new(now),
+            state,
+            request: Request::Unread,
+        }
+    }
+
     /// Comes into another state, out of the one that is returned. Whose frame was lost here is excused on: what it is asked next comes behind the rest of that.
     pub(super) fn enter(&mut self, state: State, now: Instant) -> State {
         self.request = Request::Unread;
@@ -96,11 +115,16 @@ impl Source {
         self.pace.is_excused = is_excused;
     }
 
-    /// What it is to be asked for is kept back by other than its not reading. What room there was before it fell silent says nothing of that.
-    pub(super) fn is_kept_back(&mut self) {
-        if self.is_to_be_asked() && self.pace.manner == Manner::Silent {
-            self.request = Request::Behind;
+    /// What it is to be asked for, if anything, is kept back until then by other than its not reading.
+    pub(super) fn is_kept_back(&mut self, until: Instant) -> bool {
+        let is_to_be_asked = self.is_to_be_asked();
+        if is_to_be_asked {
+            self.request = Request::Behind(match self.request {
+                Request::Behind(before) => before.max(until),
+                Request::Unread | Request::Sent(_) => until,
+            });
         }
+        is_to_be_asked
     }
 
     /// What it sends was not read here for so long: it has as much more time.
@@ -131,6 +155,11 @@ impl Source {
         }
     }
 
+    /// Whether a block that it sent, or whose parts it did, is being checked.
+    pub(super) fn is_checked(&self) -> bool {
+        matches!(self.state, State::Checking | State::CheckingUnasked)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
     }
@@ -149,7 +178,7 @@ impl Source {
     pub(super) fn turn(&self) -> Option<u64> {
         match self.request {
             Request::Sent(turn) => Some(turn),
-            Request::Unread | Request::Behind => None,
+            Request::Unread | Request::Behind(_) => None,
         }
     }
 
@@ -197,14 +226,14 @@ impl Download {
         self.sources.retain(|source| source.peer != *peer);
     }
 
-    /// Adds a source. Where there are `max_sources`, an outbound one takes the place of the last inbound one that was not asked, or else that
-    /// could not be, or is silent; any other is not added.
-    pub(super) fn add(&mut self, source: Source, max_sources: usize) -> bool {
+    /// Adds a source. Where there are `max_sources`, one that `replaces` others takes the place of the last inbound one that was not asked, or
+    /// else that could not be, or is silent; any other is not added.
+    pub(super) fn add(&mut self, source: Source, max_sources: usize, replaces: bool) -> bool {
         if self.sources.len() >= max_sources {
             let places = self.sources.iter().enumerate();
             let spare = places.filter(|(_, it)| !it.outbound && !it.is_at_work());
             let spare = spare.max_by_key(|(at, it)| (it.is_idle(), it.is_to_be_asked(), *at));
-            let Some((spare, _)) = spare.filter(|_| source.outbound) else {
+            let Some((spare, _)) = spare.filter(|_| replaces) else {
                 return false;
             };
             self.sources.remove(spare);
@@ -221,8 +250,7 @@ impl Download {
 
     /// Whether any block is being checked, one that came unasked too.
     pub(super) fn is_checking_any(&self) -> bool {
-        let mut sources = self.sources.iter();
-        self.is_checking() || sources.any(|source| matches!(source.state, State::CheckingUnasked))
+        self.sources.iter().any(Source::is_checked)
     }
 
     /// Whether a compact block is being matched with the pool.

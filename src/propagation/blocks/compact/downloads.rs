@@ -5,9 +5,10 @@
 //! time is left alone (`pace.rs`). Who has sent nothing for `give_up_after` is dropped and pays, and who had let us wait is asked after others.
 //!
 //! Its time runs from when the request goes out ([`Downloads::next_request`]), which may stand behind a block that the peer is being sent: a request is unread, or
-//! kept back by us, or sent ([`super::download::Request`]), and then answered or given up. Who reads nothing pays as who says nothing; for what we keep back nobody does. And a peer's time is one:
+//! kept back by us, or sent ([`super::download::Request`]), and then answered or given up. Who reads nothing for `give_up_after` pays as who says nothing; for what we keep back nobody does. And a peer's time is one:
 //! it answers in the order in which it was asked, so while an answer comes, what it was asked for after that is not given up, and has not begun to wait when the answer is here, be it
 //! of a block that came another way meanwhile. An answer that lasts too long takes the rest with it, so who lets drip gains nothing by what it was asked besides.
+//! An answer that comes when its source is none any more, given up or replaced, is still worth what it brings: it makes the peer a source again.
 //!
 //! What a source goes through:
 //!
@@ -30,7 +31,7 @@ use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
 use super::download::{Download, Request, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
-use super::pace::{Manner, Pace};
+use super::pace::Manner;
 use super::peers::{Awaited, Counts, Peers};
 use super::reconstruction::Reconstruction;
 use super::waiting::Waiting;
@@ -142,12 +143,18 @@ impl Downloads {
         requests.min_by_key(|(_, source)| source.since)
     }
 
-    /// What a peer is to be asked for waits behind what it reads meanwhile, or for this node's own limits: that is no fault of the peer.
-    pub(super) fn kept_back(&mut self, peer: &PeerId) {
+    /// What a peer is to be asked for waits until then behind what it reads meanwhile, or for this node's own limits: that is no fault of the peer.
+    pub(super) fn kept_back(&mut self, peer: &PeerId, until: Instant) {
         if self.peers.is_to_be_asked(peer) {
             let sources = self.blocks.values_mut();
             let sources = sources.filter_map(|download| download.source(peer));
-            sources.for_each(Source::is_kept_back);
+            let mut held_up = false;
+            for source in sources {
+                held_up |= source.is_kept_back(until);
+            }
+            if held_up {
+                self.peers.reads(peer, true);
+            }
         }
     }
 
@@ -241,15 +248,21 @@ impl Downloads {
         // Without room for it, it says at least who has the block.
         let compact = Some(compact).filter(|compact| self.has_room_for(compact.weight()));
         let state = State::Header { header, compact };
-        if asked {
-            let Some(source) = self.asked_source(&id, &peer) else {
-                return;
-            };
-            source.enter(state, now);
-        } else if !self.admit(peer, &id, None, state, now, out) {
-            return;
+        let is_source = if let Some(source) = self.source(&id, &peer).filter(|_| asked) {
+            // Otherwise what it sent before is looked at.
+            let is_free = source.is_asked() || source.is_idle();
+            if is_free {
+                source.enter(state, now);
+            }
+            is_free
+        } else if asked {
+            self.readmit(peer, &id, state, now)
+        } else {
+            self.admit(peer, &id, None, state, now, out)
+        };
+        if is_source {
+            self.check_header(peer, id, now, out);
         }
-        self.check_header(peer, id, now, out);
     }
 
     /// A peer sends a whole block, asked or not.
@@ -262,11 +275,14 @@ impl Downloads {
         out: &mut Actions,
     ) {
         let WholeBlock { id, data } = whole;
-        if asked {
-            let Some(source) = self.asked_source(&id, &peer) else {
-                return;
-            };
-            source.enter(State::Checking, now);
+        let is_taken = if let Some(source) = self.source(&id, &peer).filter(|_| asked) {
+            let is_first = !source.is_checked();
+            if is_first {
+                source.enter(State::Checking, now);
+            }
+            is_first
+        } else if asked {
+            self.readmit(peer, &id, State::Checking, now)
         } else {
             let busy = self.blocks.get(&id).is_some_and(Download::is_checking_any);
             let state = if busy {
@@ -274,23 +290,24 @@ impl Downloads {
             } else {
                 State::CheckingUnasked
             };
-            if !self.admit(peer, &id, None, state, now, out) || busy {
-                return;
-            }
+            self.admit(peer, &id, None, state, now, out) && !busy
+        };
+        if is_taken {
+            out.push(Action::CheckBlock(BlockCheck {
+                id,
+                peer,
+                block: Block::new(data),
+                whole: true,
+            }));
         }
-        out.push(Action::CheckBlock(BlockCheck {
-            id,
-            peer,
-            block: Block::new(data),
-            whole: true,
-        }));
     }
 
-    /// A peer sends the transactions that a compact block left open.
+    /// A peer sends the transactions that a compact block left open, of a block that is wanted or not.
     pub(super) fn transactions(
         &mut self,
         peer: PeerId,
         transactions: Transactions,
+        is_wanted: bool,
         now: Instant,
         out: &mut Actions,
     ) {
@@ -300,6 +317,13 @@ impl Downloads {
             return out.blame(peer, Misdeed::InvalidMessage, why);
         }
         let Some(source) = self.source(&id, &peer) else {
+            // The compact block went with the source, but the peer has the block, and gives it whole.
+            if is_wanted
+                && !self.peers.awaits(&peer, &id, Awaited::Whole)
+                && self.readmit(peer, &id, State::Idle, now)
+            {
+                self.advance(&id, now, out);
+            }
             return;
         };
         let State::AskedMissing(reconstruction) = &mut source.state else {
@@ -501,7 +525,9 @@ impl Downloads {
                 if ends_at.is_some_and(|at| at <= now) {
                     source.pace.manner = Manner::Silent;
                     // Others are asked for it too, but who is on another answer of ours is not silent.
-                    if comes_before(source, &answering).is_none() {
+                    if source.is_to_be_asked() {
+                        self.peers.reads(&source.peer, false);
+                    } else if comes_before(source, &answering).is_none() {
                         self.peers.let_wait(&source.peer, true);
                     }
                 }
@@ -509,9 +535,14 @@ impl Downloads {
             download.sources.retain(|source| {
                 let over = !source.is_idle() && self.ends_at(source, &answering) <= now;
                 if over && source.is_asked() {
+                    let give_up_after = self.config.give_up_after;
                     let (pays, why) = match source.request {
-                        Request::Unread => (true, "it reads nothing, and could not be asked"),
-                        Request::Behind => (false, "it could not be asked in time"),
+                        Request::Behind(until) if now < until + give_up_after => {
+                            (false, "it could not be asked in time")
+                        }
+                        Request::Unread | Request::Behind(_) => {
+                            (true, "it reads nothing, and could not be asked")
+                        }
                         Request::Sent(_) => (true, "it did not send what it was asked for"),
                     };
                     if pays && !source.pace.is_excused {

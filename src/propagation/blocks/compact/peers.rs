@@ -40,8 +40,9 @@ struct Peer {
     awaited: VecDeque<(u64, ItemId, Awaited)>,
     /// How long a ping took last.
     round_trip: Duration,
-    /// Whether it was silent when it was asked last.
+    /// Whether it was silent when it was asked last; and whether it read nothing when it was to be, by what is known.
     lets_wait: bool,
+    reads_nothing: bool,
 }
 
 /// How many blocks a peer had told of at a time, and how many the chain had accepted here.
@@ -71,6 +72,7 @@ impl Peers {
                 awaited: VecDeque::new(),
                 round_trip: Duration::ZERO,
                 lets_wait: false,
+                reads_nothing: false,
             })
         });
     }
@@ -134,12 +136,21 @@ impl Peers {
     pub(super) fn let_wait(&mut self, peer: &PeerId, lets_wait: bool) {
         if let Some(peer) = self.0.get_mut(peer) {
             peer.lets_wait = lets_wait;
+            peer.reads_nothing &= lets_wait;
+        }
+    }
+
+    /// A peer that is to be asked reads nothing; or it does, or this node keeps back what it would.
+    pub(super) fn reads(&mut self, peer: &PeerId, reads: bool) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.reads_nothing = !reads;
         }
     }
 
     /// Whether a peer was silent when it was asked last, or could not be asked.
     pub(super) fn lets_wait(&self, peer: &PeerId) -> bool {
-        self.0.get(peer).is_some_and(|peer| peer.lets_wait)
+        let peer = self.0.get(peer);
+        peer.is_some_and(|peer| peer.lets_wait || peer.reads_nothing)
     }
 
     /// There is something to ask a peer for, or nothing more.

@@ -56,6 +56,8 @@ pub(super) struct Dealings {
     pub(super) knows: bool,
     /// The peer has told of it.
     pub(super) told: bool,
+    /// It has announced it.
+    pub(super) announced: bool,
     /// It has asked for the compact form; for missing transactions; for the whole block. Each once.
     pub(super) asked_compact: bool,
     pub(super) asked_missing: bool,
@@ -70,6 +72,8 @@ pub(super) struct Dealings {
     pub(super) heard: bool,
     /// It waits for the whole block until that is accepted.
     pub(super) owed: bool,
+    /// It said that it waits no more, or has the block.
+    pub(super) gave_up: bool,
     /// What told it of the block did not go out.
     pub(super) missed: bool,
 }
@@ -222,7 +226,7 @@ impl Kept {
         }
     }
 
-    /// Sends the whole block to the peers that wait for it.
+    /// Sends the whole block to the peers that wait for it, and tells those of it that waited: they may ask anew.
     pub(super) fn pay_debts(&mut self, out: &mut Actions) {
         for peer in self.take_owed() {
             self.send(
@@ -231,6 +235,17 @@ impl Kept {
                 "it asked before the block was accepted",
                 out,
             );
+        }
+        let waited = self.peers.iter();
+        let waited = waited.filter(|(_, dealings)| dealings.gave_up && !dealings.told);
+        let waited: Vec<_> = waited.map(|(peer, _)| *peer).collect();
+        for peer in waited {
+            self.deal(peer, |dealings| {
+                dealings.asked_compact = false;
+                dealings.asked_missing = false;
+                dealings.asked_whole = false;
+            });
+            self.announce(peer, "it may have given it up before", out);
         }
     }
 

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use libp2p::PeerId;
-
 use super::actions::Action;
 use super::choice::Form;
 use super::config::CompactConfig;
-use super::message::BlockMessage;
+use super::message::{BlockMessage, Transactions};
 use super::test_chain::{
     Bench, announcement, answer, bench, block, compact, get, transactions, whole, words,
 };
@@ -71,27 +69,33 @@ fn a_late_answer_is_known_as_one_however_much_came_another_way_meanwhile() {
 }
 
 #[test]
-fn who_reads_nothing_is_asked_after_others_from_then_on() {
-    let mut bench = unread();
-    let peers = [bench.peer(true), bench.peer(false)];
-    let first = transactions(1, 10);
-    for peer in &peers {
-        bench.receive(*peer, announcement(&first));
+fn who_reads_nothing_is_asked_after_others_from_then_on_and_whom_this_node_keeps_back_is_not() {
+    for is_kept_back in [false, true] {
+        let mut bench = unread();
+        let peers = [bench.peer(true), bench.peer(false)];
+        let first = transactions(1, 10);
+        for peer in &peers {
+            bench.receive(*peer, announcement(&first));
+        }
+        let others = bench.wait(CompactConfig::default().patience);
+        assert_eq!(words(&peers, &others), ["1 is to be asked"]);
+        if is_kept_back {
+            bench.core.kept_back(&peers[0], bench.now);
+        }
+        bench.core.next_request(&peers[1], bench.now);
+        bench.receive(peers[1], whole(&first));
+        assert!(bench.core.is_accepted(&block(&first).0));
+        // Both tell of the next one before it is known whether its header is good.
+        let second = transactions(2, 10);
+        let mut checks = Vec::new();
+        for peer in &peers {
+            checks.extend(bench.core.receive(*peer, announcement(&second), bench.now));
+        }
+        assert_eq!(words(&peers, &checks), ["check header"]);
+        let asked = bench.settle(checks);
+        let first = if is_kept_back { "0" } else { "1" };
+        assert_eq!(words(&peers, &asked), [format!("{first} is to be asked")]);
     }
-    let others = bench.wait(CompactConfig::default().patience);
-    assert_eq!(words(&peers, &others), ["1 is to be asked"]);
-    bench.core.next_request(&peers[1], bench.now);
-    bench.receive(peers[1], whole(&first));
-    assert!(bench.core.is_accepted(&block(&first).0));
-    // Both tell of the next one before it is known whether its header is good.
-    let second = transactions(2, 10);
-    let mut checks = Vec::new();
-    for peer in &peers {
-        checks.extend(bench.core.receive(*peer, announcement(&second), bench.now));
-    }
-    assert_eq!(words(&peers, &checks), ["check header"]);
-    let asked = bench.settle(checks);
-    assert_eq!(words(&peers, &asked), ["1 is to be asked"]);
 }
 
 #[test]
@@ -120,20 +124,29 @@ fn a_peer_that_we_dialled_takes_the_place_of_who_reads_nothing_or_says_nothing()
 
 #[test]
 fn whom_this_node_could_not_ask_pays_nothing_and_whoever_read_nothing_does() {
+    let config = CompactConfig::default();
     let mut bench = unread();
-    let peers = [bench.peer(true), bench.peer(false)];
+    let peers = [(); 3].map(|()| bench.peer(true));
+    let [reads, read_once, _] = peers;
     let all = transactions(1, 10);
-    let kept_back = |bench: &mut Bench| peers.iter().for_each(|peer| bench.core.kept_back(peer));
+    let kept_back = |bench: &mut Bench, peer| bench.core.kept_back(peer, bench.now);
     for peer in &peers {
         bench.receive(*peer, announcement(&all));
     }
     // What there was room for says nothing of who reads.
-    kept_back(&mut bench);
-    let patience = CompactConfig::default().patience;
-    bench.wait(patience);
-    bench.core.kept_back(&peers[0]);
-    let late = bench.wait(CompactConfig::default().give_up_after * 3);
-    assert_eq!(words(&peers, &late), ["1 NoAnswer"]);
+    peers.iter().for_each(|peer| kept_back(&mut bench, peer));
+    for _ in 0..2 {
+        bench.wait(config.patience);
+    }
+    kept_back(&mut bench, &read_once);
+    let mut late = Vec::new();
+    for _ in 0..7 {
+        kept_back(&mut bench, &reads);
+        late.extend(bench.wait(config.give_up_after / 2));
+    }
+    let mut late = words(&peers, &late);
+    late.sort();
+    assert_eq!(late, ["1 NoAnswer", "2 NoAnswer"]);
     assert_eq!(bench.core.in_progress(), 0);
     for peer in &peers {
         assert!(!bench.core.has_request(peer), "it is not wanted any more");
@@ -141,28 +154,103 @@ fn whom_this_node_could_not_ask_pays_nothing_and_whoever_read_nothing_does() {
     }
 }
 
+/// One that was asked and is silent gives its place to one that we dialled, and answers after that.
 #[test]
-fn who_has_a_block_is_not_sent_what_it_waited_for() {
+fn an_answer_is_taken_though_its_source_has_given_its_place_to_another() {
+    let config = CompactConfig::default();
+    let all = transactions(1, 10);
+    for answer in [whole(&all), compact(&all)] {
+        let mut bench = bench();
+        let inbound: Vec<_> = (0..config.max_sources).map(|_| bench.peer(false)).collect();
+        for peer in &inbound {
+            bench.receive(*peer, announcement(&all));
+        }
+        for _ in 0..config.max_sources {
+            bench.wait(config.patience);
+        }
+        let outbound = bench.peer(true);
+        bench.receive(outbound, announcement(&all));
+        bench.pool = super::test_chain::pool(&all);
+        let last = *inbound.last().expect("one of them");
+        let actions = bench.receive(last, answer);
+        let is_blamed = |action: &Action| matches!(action, Action::Misdeed { .. });
+        assert!(!actions.iter().any(is_blamed), "{actions:?}");
+        assert!(bench.core.is_accepted(&block(&all).0));
+    }
+}
+
+#[test]
+fn an_answer_is_taken_though_it_was_given_up() {
+    let config = CompactConfig::default();
+    let all = transactions(1, 10);
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    bench.receive(peer, announcement(&all));
+    let late = bench.wait(config.give_up_after);
+    assert_eq!(words(&[peer], &late), ["0 NoAnswer"]);
+    bench.receive(peer, compact(&all));
+    let late = bench.wait(config.give_up_after);
+    assert_eq!(words(&[peer], &late), ["0 NoAnswer"]);
+    // The compact form went with the source, so the transactions alone are no use; it can still be asked for the whole.
+    let data = all[1..].to_vec();
+    let id = block(&all).0;
+    let answer = BlockMessage::Transactions(Transactions {
+        id: id.clone(),
+        transactions: data,
+    });
+    let asked = bench.receive(peer, answer);
+    assert_eq!(words(&[peer], &asked), ["0 request for a block Whole"]);
+    bench.wait(config.give_up_after);
+    assert_eq!(bench.core.in_progress(), 0);
+    bench.receive(peer, whole(&all));
+    assert!(bench.core.is_accepted(&id));
+}
+
+#[test]
+fn who_has_a_block_is_not_sent_what_it_waited_for_and_who_has_given_it_up_may_come_again() {
     for settles in [false, true] {
         let mut bench = bench();
-        let [maker, waits] = [bench.peer(true), bench.peer(false)];
+        let peers = [bench.peer(true), bench.peer(false)];
+        let [maker, waits] = peers;
         let all = transactions(1, 10);
         bench.pool = super::test_chain::pool(&all);
         bench.keeps = |action| matches!(action, Action::CheckBlock(_));
         let checks = bench.receive(maker, compact(&all));
         let id = block(&all).0;
-        assert!(bench.receive(waits, get(&id, Form::Whole)).is_empty());
+        let ask = get(&id, Form::Whole);
+        assert!(bench.receive(waits, ask.clone()).is_empty());
         if settles {
             bench.receive(waits, BlockMessage::Settled(id));
         }
-        let served = |action: &Action, to: PeerId| matches!(action, Action::Send { peer, message: BlockMessage::Whole(_), .. } if *peer == to);
         let mut after = Vec::new();
         for check in checks {
             let chain = &super::test_chain::TestChain;
             let actions = answer(chain, &mut bench.core, check, &bench.pool, bench.now);
             after.extend(bench.settle(actions));
         }
-        let is_sent = after.iter().any(|action| served(action, waits));
-        assert_eq!(is_sent, !settles);
+        // Nobody knows which of them it is.
+        let expected = if settles {
+            ["1 announcement", "1 whole block"]
+        } else {
+            ["1 whole block", "1 TooManyMessages"]
+        };
+        let mut after = words(&peers, &after);
+        after.retain(|it| it.starts_with('1'));
+        after.extend(words(&peers, &bench.receive(waits, ask)));
+        assert_eq!(after, expected);
+    }
+}
+
+#[test]
+fn who_sent_a_compact_block_may_say_once_that_its_chain_has_accepted_it() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    let all = transactions(1, 10);
+    bench.pool = super::test_chain::pool(&all);
+    bench.receive(peer, compact(&all));
+    assert!(bench.core.is_accepted(&block(&all).0));
+    for expected in [&[][..], &["0 TooManyMessages"]] {
+        let actions = bench.receive(peer, announcement(&all));
+        assert_eq!(words(&[peer], &actions), expected);
     }
 }

@@ -5,7 +5,7 @@
 
 use libp2p::PeerId;
 
-use super::{Actions, Counts, Download, Downloads, Pace, Request, Source, State};
+use super::{Actions, Counts, Download, Downloads, Source, State};
 use crate::{
     chain::ItemId, peers::Misdeed, platform::Instant, propagation::blocks::compact::waiting::Told,
 };
@@ -131,22 +131,36 @@ impl Downloads {
             self.waiting.insert(told, outbound);
             return false;
         }
-        self.waiting.remove(&peer, id);
-        let source = Source {
-            peer,
-            outbound,
-            announced,
-            compact_is_spent: false,
-            since: now,
-            pace: Pace::new(now),
-            state,
-            request: Request::Unread,
+        let source = Source::new(peer, outbound, announced, state, now);
+        self.place(id, source, outbound, now)
+    }
+
+    /// Makes a peer a source again that answers when it is none any more. It replaces one that brings nothing; without a place it does not wait
+    /// for one, since its answer is not kept so long, and it gives nothing twice. False: there is no room.
+    pub(super) fn readmit(
+        &mut self,
+        peer: PeerId,
+        id: &ItemId,
+        state: State,
+        now: Instant,
+    ) -> bool {
+        let outbound = self.peers.is_outbound(&peer);
+        let Some(outbound) = outbound.filter(|_| self.has_place(&peer, id)) else {
+            return false;
         };
+        let mut source = Source::new(peer, outbound, None, state, now);
+        source.compact_is_spent = true;
+        self.place(id, source, true, now)
+    }
+
+    /// Gives a source its place, that of another where it `replaces` one. False: there are enough.
+    fn place(&mut self, id: &ItemId, source: Source, replaces: bool, now: Instant) -> bool {
+        self.waiting.remove(&source.peer, id);
         if !self.blocks.contains_key(id) && !self.waiting.is_empty() {
             self.begun.push(id.clone());
         }
         let download = self.blocks.entry(id.clone());
         let download = download.or_insert_with(|| Download::new(now));
-        download.add(source, self.config.max_sources)
+        download.add(source, self.config.max_sources, replaces)
     }
 }
