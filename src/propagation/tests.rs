@@ -462,11 +462,12 @@ fn a_request_goes_out_by_its_class_and_nobody_pays_where_our_limits_keep_it_back
         node.receive(peer, told, now);
         let is_due = |node: &Node, now| node.core.next_at(&peer, Class::BlockRequest, now);
         assert_eq!(is_due(&node, now), Some(now));
-        for _ in 0..70 {
+        for second in 0..70 {
             now += Duration::from_secs(1);
             node.core.on_time(now);
-            if is_withheld {
-                node.core.withheld(peer, Class::BlockRequest, now);
+            if is_withheld && second == 0 {
+                let until = now + Duration::from_secs(60);
+                node.core.withheld(peer, Class::BlockRequest, until);
             }
             node.act(now);
         }
