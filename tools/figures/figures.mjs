@@ -87,7 +87,11 @@ function main([command, ...groups]) {
   let figures = readJson('docs/figures.json')
   if (command === 'take') {
     for (const group of groups) {
-      const source = { commit: commit(group), machine: machine(), command: `./build.sh bench ${group}` }
+      const source = {
+        commit: commit(group),
+        machine: machine(),
+        command: `./build.sh bench ${group}`,
+      }
       figures = taken(figures, group, readJson(`target/bench/${group}.json`), source)
     }
     writeFileSync(at('docs/figures.json'), JSON.stringify(figures, null, 2) + '\n')
