@@ -26,7 +26,8 @@ usage: ./build.sh COMMAND
   sim --same [NAME] [ARGS]
                   a hundred runs of one seed, the last by a debug build: all have one hash
   sim --figures [NAME] [--nodes N]
-                  the scenarios' figures, each beside gossipsub's: all, or those that begin so; an hour and more
+                  measures scenarios, each beside gossipsub: all, or those that begin so; takes their figures and writes the documents'
+                  tables. One process at a time, at low priority: what is counted is CPU time. All take hours
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint [texts]    formatters and linters on every part; texts: without Clippy where it compiles the tests, as in CI
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages
@@ -236,6 +237,12 @@ sim() {
     shift
     case ${1:-} in '' | -*) set -- small "$@" ;; esac
     set -- "$@" --times 100 --beside sim/target/debug/sim
+  fi
+  if [[ " $* " == *" --figures "* ]]; then
+    need_tools
+    # What is slower beside others measures the same.
+    nice -n 10 sim/target/release/sim "$@" && figures sim
+    return
   fi
   sim/target/release/sim "$@"
 }

@@ -3,7 +3,7 @@
 //! Noise, Yamux and gossipsub v1.2 with libp2p's own defaults, but for the largest message, and for the chain's verdict, for which a message waits
 //! (`validate_messages`) as in any chain. It knows the peers that it dials and those that dial it; no peers are looked for.
 
-use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use futures::{FutureExt, StreamExt, channel::mpsc, channel::oneshot};
 use futures_timer::Delay;
@@ -58,7 +58,7 @@ pub struct Heard {
 #[derive(Clone)]
 pub struct Handle {
     submissions: mpsc::UnboundedSender<Submission>,
-    peers: Rc<Cell<usize>>,
+    peers: Rc<RefCell<Vec<PeerId>>>,
 }
 
 /// An item of its own, and who waits for what becomes of it.
@@ -78,8 +78,8 @@ impl Handle {
     }
 
     /// Peers that it is connected to.
-    pub fn peers(&self) -> usize {
-        self.peers.get()
+    pub fn peers(&self) -> Vec<PeerId> {
+        self.peers.borrow().clone()
     }
 }
 
@@ -89,7 +89,7 @@ impl Handle {
 /// Where gossipsub does not take its own defaults.
 pub fn node(plan: Plan, heard: impl FnMut(Heard) + 'static) -> (Handle, impl Future<Output = ()>) {
     let (submissions, inbox) = mpsc::unbounded();
-    let peers = Rc::new(Cell::new(0));
+    let peers = Rc::default();
     let handle = Handle {
         submissions,
         peers: Rc::clone(&peers),
@@ -142,7 +142,7 @@ struct Node {
     application: Box<dyn Application>,
     topics: HashMap<TopicHash, ItemKind>,
     heard: Box<dyn FnMut(Heard)>,
-    peers: Rc<Cell<usize>>,
+    peers: Rc<RefCell<Vec<PeerId>>>,
 }
 
 impl Node {
@@ -218,7 +218,8 @@ impl Node {
                 }
             }
             SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
-                self.peers.set(self.swarm.connected_peers().count());
+                self.peers
+                    .replace(self.swarm.connected_peers().copied().collect());
             }
             _ => {}
         }

@@ -23,6 +23,8 @@ pub struct Report {
     pub seed: u64,
     /// Of all that happened: the same in each run of the seed.
     pub hash: String,
+    /// Whether randomness that a crate took from the kernel itself would have ended the run ([`crate::Simulation::traps_entropy`]).
+    pub traps_entropy: bool,
     /// What must hold, and whether it does.
     pub verdicts: Vec<Verdict>,
     /// How long it was, in virtual seconds.
@@ -88,6 +90,10 @@ pub struct NodeReport {
     pub lies: bool,
     /// Its peers.
     pub peers: usize,
+    /// Those of them that are honest.
+    pub honest_peers: usize,
+    /// Networks of several addresses that it keeps out.
+    pub banned_networks: usize,
     /// Bytes that it put on its line.
     pub sent: Sent,
     /// Those of them that its protocols wrote, before Noise and Yamux.

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use selkie::{Item, ItemId, Multiaddr, NetworkEvent, PeerId, PeerInfo};
+use selkie::{
+    Item, ItemId, Multiaddr, NetworkEvent, P2PNetworkManager, PeerId, PeerInfo,
+    peers::{Ban, Banned},
+};
 use selkie_sim_host::{Random, clock, cpu_time, peak_memory};
 
 use crate::{
@@ -203,8 +206,15 @@ impl Run {
         let all = scenario.all_nodes();
         let places = scenario.network.places(all, simulation.random());
         self.lines = self.lines(simulation.random());
-        for (place, line) in places.into_iter().zip(&self.lines) {
-            simulation.add(place, *line);
+        for (node, (place, line)) in places.into_iter().zip(&self.lines).enumerate() {
+            match scenario.neighbour(node) {
+                Some(neighbour) => simulation.add_beside(neighbour, place, *line),
+                None => simulation.add(place, *line),
+            };
+        }
+        for plan in &scenario.path {
+            let [one, other] = plan.between;
+            net::set_path(one, other, Some(plan.path()));
         }
         self.plan_attackers(simulation.random());
         for fault in &scenario.fault {
@@ -342,11 +352,13 @@ impl Run {
     }
 
     /// Its peers.
-    fn peers(&self, simulation: &Simulation, node: Node) -> usize {
-        let selkie = simulation.node(node);
-        let peers = selkie.map(|manager| manager.get_connected_peers().len());
+    fn peers(&self, simulation: &Simulation, node: Node) -> Vec<PeerId> {
+        let selkie = simulation.node(node).map(|manager| {
+            let peers = manager.get_connected_peers().into_iter();
+            peers.map(|peer| peer.peer_id).collect()
+        });
         let plain = self.plain.get(&node).map(baseline::Handle::peers);
-        peers.or(plain).unwrap_or(0)
+        selkie.or(plain).unwrap_or_default()
     }
 
     fn look_whether_whole(&mut self, simulation: &Simulation) {
@@ -396,7 +408,10 @@ impl Run {
     }
 
     fn report(self, simulation: &Simulation, begun: Duration, measured: Part) -> Report {
+        let honest = (0..self.scenario.nodes).filter(|node| !self.liars.contains(node));
+        let honest: BTreeSet<PeerId> = honest.map(|node| simulation.peer(node)).collect();
         let nodes = (0..self.scenario.all_nodes()).map(|node| {
+            let peers = self.peers(simulation, node);
             let spans = self.ran[node].iter().map(|(from, until)| {
                 let until = until.unwrap_or(self.scenario.duration);
                 (from.as_secs_f64(), until.as_secs_f64())
@@ -405,7 +420,9 @@ impl Run {
                 peer: simulation.peer(node).to_string(),
                 runs: self.runs(simulation, node),
                 lies: self.liars.contains(&node),
-                peers: self.peers(simulation, node),
+                honest_peers: peers.iter().filter(|peer| honest.contains(peer)).count(),
+                peers: peers.len(),
+                banned_networks: banned_networks(simulation, node),
                 sent: net::sent(node),
                 streams: self.streams(node, simulation),
                 ran: spans.collect(),
@@ -447,6 +464,7 @@ impl Run {
             about: self.scenario.about,
             seed: simulation.seed(),
             hash: simulation.hash(),
+            traps_entropy: simulation.traps_entropy(),
             verdicts,
             duration: self.scenario.duration,
             cost,
@@ -465,6 +483,17 @@ impl Run {
             items,
         }
     }
+}
+
+/// How many networks a node keeps out, of those with more than one address.
+fn banned_networks(simulation: &Simulation, node: Node) -> usize {
+    let manager = simulation.node(node);
+    let bans = manager.map(P2PNetworkManager::bans).unwrap_or_default();
+    let is_network = |ban: &Ban| match ban.who {
+        Banned::Network(net) => net.prefix_len() < net.max_prefix_len(),
+        Banned::Peer(_) => false,
+    };
+    bans.iter().filter(|ban| is_network(ban)).count()
 }
 
 /// A node has told something.

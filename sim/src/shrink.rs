@@ -41,9 +41,11 @@ pub fn shrink(
 /// Smaller ones than this, the smallest first.
 type Step = fn(&Table) -> Vec<Table>;
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 7] = [
     |table| without(table, "fault"),
     |table| without(table, "publish"),
+    |table| without(table, "attacker"),
+    fewer_attackers,
     fewer_nodes,
     sooner,
     less,
@@ -82,14 +84,31 @@ fn without(table: &Table, name: &str) -> Vec<Table> {
         .collect()
 }
 
+/// Some numbers below that of a field.
+fn fewer(table: &Table, field: &str) -> Vec<i64> {
+    let count = table.get(field).and_then(Value::as_integer).unwrap_or(0);
+    let fewer = [count / 4, count / 2, count * 3 / 4, count - 1];
+    fewer.into_iter().filter(|fewer| *fewer < count).collect()
+}
+
 fn fewer_nodes(table: &Table) -> Vec<Table> {
-    let nodes = table.get("nodes").and_then(Value::as_integer).unwrap_or(0);
-    let fewer = [nodes / 4, nodes / 2, nodes * 3 / 4, nodes - 1];
-    fewer
-        .into_iter()
-        .filter(|fewer| *fewer < nodes)
-        .map(|fewer| with(table, "nodes", fewer))
-        .collect()
+    let fewer = fewer(table, "nodes").into_iter();
+    fewer.map(|fewer| with(table, "nodes", fewer)).collect()
+}
+
+/// Fewer of each kind that means harm.
+fn fewer_attackers(table: &Table) -> Vec<Table> {
+    let all = list(table, "attacker");
+    let kinds = all.iter().enumerate();
+    let kinds = kinds.filter_map(|(index, kind)| Some((index, kind.as_table()?)));
+    let smaller = kinds.flat_map(|(index, kind)| {
+        fewer(kind, "count").into_iter().map(move |count| {
+            let mut list = all.to_vec();
+            list[index] = with(kind, "count", count).into();
+            with(table, "attacker", list)
+        })
+    });
+    smaller.collect()
 }
 
 fn duration(table: &Table, name: &str) -> Option<Duration> {
@@ -103,28 +122,30 @@ fn text(duration: Duration) -> String {
     .to_string()
 }
 
-/// The run ends sooner: what would begin after that is left out, and what is published ends with it.
+/// The run ends sooner: what would begin after that is left out, attackers too, and what is published ends with it.
 fn sooner(table: &Table) -> Vec<Table> {
     let Some(whole) = duration(table, "duration") else {
         return Vec::new();
     };
     let shorter = |part: f64| {
         let end = whole.mul_f64(part);
+        // What says nothing of its beginning begins with the run.
         let begins = |entry: &Value, field| {
             let begin = entry.as_table().and_then(|entry| duration(entry, field));
-            begin.is_some_and(|begin| begin < end)
+            begin.is_none_or(|begin| begin < end)
         };
         let mut changed = with(table, "duration", text(end));
-        let mut lists: [Vec<Value>; 2] =
-            ["publish", "fault"].map(|name| list(table, name).to_vec());
+        let names = ["publish", "fault", "attacker"];
+        let mut lists = names.map(|name| list(table, name).to_vec());
         lists[0].retain(|publish| begins(publish, "start"));
         lists[1].retain(|fault| begins(fault, "at"));
+        lists[2].retain(|kind| begins(kind, "start") && begins(kind, "from"));
         for publish in lists[0].iter_mut().filter_map(Value::as_table_mut) {
             if duration(publish, "end").is_none_or(|own| own > end) {
                 publish.insert("end".to_owned(), text(end).into());
             }
         }
-        for (name, list) in ["publish", "fault"].into_iter().zip(lists) {
+        for (name, list) in names.into_iter().zip(lists) {
             if table.contains_key(name) {
                 changed.insert(name.to_owned(), list.into());
             }
@@ -235,6 +256,44 @@ mod tests {
         );
         assert!(small.publish[0].per_second < 0.2);
         assert!(runs < 100, "{runs}");
+    }
+
+    #[test]
+    fn attackers_are_left_out_and_fewer_too() {
+        use crate::scenario::Attack;
+        let attackers = r#"
+            [[attacker]]
+            count = 20
+            does = { kind = "withhold" }
+
+            [[attacker]]
+            count = 12
+            does = { kind = "announce" }
+            from = "60s"
+
+            [[attacker]]
+            count = 6
+            does = { kind = "censor", whom = [0] }
+            start = "2s"
+        "#;
+        let table: Table = format!("{LARGE}{attackers}").parse().expect("a table");
+        // It fails where at least three censor.
+        let fails = |table: &Table| {
+            let attackers = read(table).attacker;
+            let censor = attackers
+                .iter()
+                .filter(|kind| matches!(kind.does, Attack::Censor { .. }));
+            censor.map(|kind| kind.count).sum::<usize>() >= 3
+        };
+        let (small, _) = shrink(table, 1_000, fails);
+        let small = read(&small);
+        let counts: Vec<_> = small.attacker.iter().map(|kind| kind.count).collect();
+        assert_eq!((counts, small.nodes), (vec![3], 5));
+        assert!(
+            small.duration < Duration::from_secs(4),
+            "{:?}",
+            small.duration
+        );
     }
 
     #[test]

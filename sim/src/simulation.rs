@@ -287,10 +287,18 @@ impl Simulation {
         executor::shuffle(Random::new(self.random.next_u64()));
     }
 
-    /// A host for a node, with a key of its own.
+    /// A host for a node, with a key of its own, in a network (IPv4 /16) of its own.
     pub fn add(&mut self, region: usize, line: Line) -> Node {
+        self.host_at(net::add_host(region, line, None))
+    }
+
+    /// The same in the network of another's host.
+    pub fn add_beside(&mut self, neighbour: Node, region: usize, line: Line) -> Node {
+        self.host_at(net::add_host(region, line, Some(neighbour)))
+    }
+
+    fn host_at(&mut self, ip: Ipv4Addr) -> Node {
         let node = self.nodes.len();
-        let ip = net::add_host(region, line);
         let keypair = executor::as_node(Some(node), Keypair::generate_ed25519);
         self.nodes.push(Kept {
             address: address(ip),
@@ -317,7 +325,7 @@ impl Simulation {
         (kept.keypair.clone(), kept.address.clone())
     }
 
-    /// What a node keeps back of what it would send.
+    /// What a node keeps back of what it would send, or changes.
     pub fn script(&mut self, node: Node, script: Script) {
         self.scripts.borrow_mut().insert(node, script);
     }
@@ -485,10 +493,13 @@ impl Host for Skin {
         own.copied().unwrap_or(work.takes)
     }
 
-    fn lets_out(&self, frame: &[u8]) -> bool {
+    fn sent_for(&self, frame: bytes::Bytes) -> Option<bytes::Bytes> {
         let scripts = self.scripts.borrow();
-        let script = executor::running().and_then(|node| scripts.get(&node));
-        script.is_none_or(|script| script.lets_out(frame))
+        let script = executor::running().and_then(|node| scripts.get(&node).copied());
+        match script {
+            Some(script) => script.sent_for(frame),
+            None => Some(frame),
+        }
     }
 
     fn transport(&self) -> Boxed<Box<dyn Bytes>> {

@@ -223,11 +223,17 @@ impl Verdicts {
     }
 
     fn peers(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {
-        if let Some(fewest) = must.min_peers {
+        type Peers = fn(&NodeReport) -> usize;
+        let (all, honest): (Peers, Peers) = (|node| node.peers, |node| node.honest_peers);
+        for (what, fewest, peers) in [
+            ("min_peers", must.min_peers, all),
+            ("min_honest_peers", must.min_honest_peers, honest),
+        ] {
+            let Some(fewest) = fewest else { continue };
             let honest = seen.nodes.iter().filter(|node| node.runs && !node.lies);
-            let found = honest.map(|node| node.peers).min().unwrap_or(0);
+            let found = honest.map(peers).min().unwrap_or(0);
             let wanted = format!("at least {fewest}");
-            self.judge("min_peers", wanted, found, found >= fewest);
+            self.judge(what, wanted, found, found >= fewest);
         }
         if let Some(peers) = &must.peers {
             let wanted = format!("{} within {:?}", peers.count, peers.within);

@@ -261,6 +261,45 @@ fn a_block_of_known_transactions_takes_few_bytes() {
     assert!(sent[0] + 1_000_000 < sent[1], "{sent:?}");
 }
 
+#[test]
+fn who_spoils_chunks_is_banned_and_so_is_their_network_and_blocks_come_all_the_same() {
+    let trace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("one-network.json");
+    let run = sim(&[
+        "attacks/one-network",
+        "--trace",
+        trace.to_str().expect("readable"),
+    ]);
+    let said = text(&run.stdout);
+    assert!(run.status.success(), "{said}{}", text(&run.stderr));
+    let trace = std::fs::read_to_string(trace).expect("it is written");
+    let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+    let nodes = trace["nodes"].as_array().expect("nodes");
+    let banned = |lies: bool| {
+        let nodes = nodes.iter().filter(move |node| node["lies"] == lies);
+        nodes.filter_map(|node| node["banned_networks"].as_u64())
+    };
+    assert!(banned(false).sum::<u64>() > 0, "{said}");
+    assert_eq!(banned(true).sum::<u64>(), 0, "honest ones are in no crowd");
+    let events = trace["events"].as_array().expect("events");
+    let mut words = events.iter().filter_map(|event| event["what"].as_str());
+    assert!(words.any(|words| words.contains("it is banned: it sent an invalid message")));
+}
+
+#[test]
+fn two_hosts_may_be_nearer_than_others() {
+    let content = SMALL
+        .replace("nodes = 5", "nodes = 2")
+        .replace("[0, 4]", "[0, 1]")
+        .replace("latency = \"30ms\"", "latency = \"2s\"")
+        .replace(
+            "[must]",
+            "[[path]]\nbetween = [1, 0]\nlatency = \"10ms\"\n[must]\nlast = \"1s\"",
+        );
+    let file = file("near.toml", &content);
+    let run = sim(&[file.to_str().expect("readable")]);
+    assert!(run.status.success(), "{}", text(&run.stdout));
+}
+
 const ATTACKED: &str = r#"
     about = "some of each kind that mean harm, and honest nodes that notice little"
     nodes = 6

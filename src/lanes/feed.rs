@@ -191,12 +191,13 @@ impl<C: Core> Lanes<C> {
                     self.turns.now(id);
                     break;
                 }
-                let Some((class, outgoing)) = self.next(id, lane, now) else {
+                let Some((class, mut outgoing)) = self.next(id, lane, now) else {
                     break;
                 };
-                if !platform::lets_out(&outgoing.bytes) {
+                let Some(bytes) = platform::sent_for(outgoing.bytes) else {
                     continue;
-                }
+                };
+                outgoing.bytes = bytes;
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };

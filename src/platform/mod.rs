@@ -2,7 +2,7 @@
 //!
 //! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
 //! the network task, [`guarded`] and [`guard`] outlive a panic where the host can, an [`Executor`] runs
-//! connections, [`lets_out`] is asked of each frame, [`digits`] writes a number. Time, timers and randomness are the same on all ([`now`], [`date`], [`Delay`], [`random`]).
+//! connections, [`sent_for`] is asked of each frame, [`digits`] writes a number. Time, timers and randomness are the same on all ([`now`], [`date`], [`Delay`], [`random`]).
 //! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
 pub(crate) mod alarm;
@@ -17,11 +17,11 @@ mod native;
 pub mod simulated;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{Executor, digits, guard, guarded, lets_out, offload, spawn, turn_is_over};
+pub use browser::{Executor, digits, guard, guarded, offload, sent_for, spawn, turn_is_over};
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
-pub use native::{Executor, digits, guard, guarded, lets_out, offload, spawn, turn_is_over};
+pub use native::{Executor, digits, guard, guarded, offload, sent_for, spawn, turn_is_over};
 #[cfg(selkie_sim)]
-pub use simulated::{Executor, digits, guard, guarded, lets_out, offload, spawn, turn_is_over};
+pub use simulated::{Executor, digits, guard, guarded, offload, sent_for, spawn, turn_is_over};
 
 pub use clock::{Delay, Instant, SystemTime, date, now, random};
 

@@ -2,6 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 
@@ -44,9 +45,9 @@ pub fn guard<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| words(&*panic))
 }
 
-/// Whether a node lets a frame of its lanes go out: always; a simulated one may mean harm.
-pub fn lets_out(_: &[u8]) -> bool {
-    true
+/// What a node sends for a frame of its lanes: the frame; a simulated one may mean harm.
+pub fn sent_for(frame: Bytes) -> Option<Bytes> {
+    Some(frame)
 }
 
 /// A number in digits.

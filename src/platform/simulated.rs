@@ -4,6 +4,7 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
+use bytes::Bytes as Frame;
 use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
 use libp2p::{core::transport::Boxed, swarm};
 
@@ -25,8 +26,8 @@ pub trait Host {
     fn spawn(&self, task: BoxFuture<'static, ()>);
     /// How long a slow function takes on this node.
     fn work_takes(&self) -> Duration;
-    /// Whether a frame goes out that this node would send a peer now: what a node that means harm keeps back does not.
-    fn lets_out(&self, frame: &[u8]) -> bool;
+    /// What goes out for a frame that this node would send a peer now: a node that means harm keeps some back, and changes others.
+    fn sent_for(&self, frame: Frame) -> Option<Frame>;
     /// This node's way to others.
     fn transport(&self) -> Boxed<Box<dyn Bytes>>;
 }
@@ -93,9 +94,9 @@ pub fn digits(number: f64) -> String {
     number.to_string()
 }
 
-/// Whether the node lets a frame of its lanes go out: one that means harm keeps some back.
-pub fn lets_out(frame: &[u8]) -> bool {
-    host().lets_out(frame)
+/// What the node sends for a frame of its lanes: one that means harm keeps some back, and changes others.
+pub fn sent_for(frame: Frame) -> Option<Frame> {
+    host().sent_for(frame)
 }
 
 /// Whether the connection that runs has done enough: never, since no virtual time goes by in its turn.

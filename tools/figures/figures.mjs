@@ -76,16 +76,22 @@ function machine() {
   return `${cpus().length} cores, ${arch()}, ${system}`
 }
 
-function commit() {
+/** What was measured, and a mark where that is not all: where what was built from differs. */
+function commit(group) {
   const git = (...words) => execFileSync('git', words, { cwd: at('.'), encoding: 'utf8' }).trim()
-  return git('rev-parse', '--short=7', 'HEAD') + (git('status', '--porcelain', 'src') ? '+' : '')
+  const changed = git('status', '--porcelain', 'src', ...(group === 'sim' ? ['sim'] : []))
+  return git('rev-parse', '--short=7', 'HEAD') + (changed ? '+' : '')
 }
 
 function main([command, ...groups]) {
   let figures = readJson('docs/figures.json')
   if (command === 'take') {
     for (const group of groups) {
-      const source = { commit: commit(), machine: machine(), command: `./build.sh bench ${group}` }
+      const source = {
+        commit: commit(group),
+        machine: machine(),
+        command: `./build.sh bench ${group}`,
+      }
       figures = taken(figures, group, readJson(`target/bench/${group}.json`), source)
     }
     writeFileSync(at('docs/figures.json'), JSON.stringify(figures, null, 2) + '\n')

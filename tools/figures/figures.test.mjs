@@ -116,14 +116,35 @@ test('runs in virtual time stand beside those of gossipsub, with what they must 
     },
     verdicts: [
       { what: 'taken', wanted: '100.00%', found: '1 of 1', holds: true },
+      { what: 'delivered', wanted: '99.90%', found: '99.875%: 799 of 800, 1 never', holds: true },
       { what: 'p99', wanted: 'at most 2s', found, holds },
     ],
   })
-  const row = { nodes: 20, selkie: run(80.2, '99ms', true), gossipsub: run(70, '3s', false) }
-  const sim = { 'figures/load, 20 nodes': row, 'blocks, 20 nodes': row }
+  const row = {
+    nodes: 20,
+    selkie: run(80.2, '99ms', true),
+    gossipsub: run(70, '3s', false),
+    commit: 'abc',
+  }
+  const sim = {
+    'figures/load, 20 nodes': row,
+    'blocks, 20 nodes': row,
+    'attacks/dawn, 20 nodes': { ...row, selkie: row.gossipsub, gossipsub: row.selkie },
+  }
   const lines = (name) => tables[name](undefined, { sim }).trim().split('\n').slice(2)
   assert.deepEqual(lines('sim-cost'), [
     '| `load` | 20 | 71 | 71 | 0.46 | 0.46 | 80 ms, 100 ms | 70 ms, 100 ms |',
   ])
-  assert.deepEqual(lines('sim-targets'), ['| `load` | 20 | p99 | at most 2s | 99ms | met | 3s |'])
+  const came = '99.875%: 799 of 800, 1 never'
+  assert.deepEqual(lines('sim-targets'), [
+    `| \`load\` | 20 | delivered | 99.90% | ${came} | met | ${came} |`,
+    '| `load` | 20 | p99 | at most 2s | 99ms | met | 3s |',
+  ])
+  assert.deepEqual(lines('sim-beside'), [
+    '| `blocks`, Selkie | 80 ms, 100 ms | | 4 | 1.23 | 0.46 | | abc |',
+    '| gossipsub | 70 ms, 100 ms | | 4 | 1.23 | 0.46 | p99 | abc |',
+  ])
+  assert.deepEqual(lines('sim-attacks'), [
+    '| `dawn` | 99.875% | 70 ms, 100 ms | | 1.23 | 99.875% | 80 ms, 100 ms | | 1.23 | p99 | abc |',
+  ])
 })

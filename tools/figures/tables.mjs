@@ -67,6 +67,9 @@ const moment = (value) =>
   value === undefined ? '' : value === null ? 'never' : `${Math.round(value)} ms`
 const moments = (run, kind, from, to) =>
   (came(run, kind) ?? []).slice(from, to).map(moment).join(', ')
+/** The part of the deliveries due that happened in time. */
+const inTime = (run) =>
+  run.verdicts.find(({ what }) => what === 'delivered')?.found.split(':')[0] ?? ''
 const shown = (run, name, digits) => run.figures?.[name].toFixed(digits) ?? ''
 const virtual = ({ sim }, begins) =>
   Object.entries(sim ?? {}).filter(([name]) => begins.some((begin) => name.startsWith(begin)))
@@ -472,5 +475,58 @@ export const tables = {
       ),
       ['what', 'target', 'Selkie', '', 'gossipsub'],
     ),
+
+  'sim-beside': (_, figures) =>
+    table(
+      [
+        'scenario',
+        'transactions p50, p99',
+        'blocks p50, the last',
+        'links at most',
+        'bytes a useful byte',
+        'virtual s a CPU s',
+        'broken',
+        'commit',
+      ],
+      virtual(figures, ['transactions', 'blocks', 'world']).flatMap(
+        ([name, { selkie, gossipsub, commit }]) =>
+          [
+            [`${scenario(name)}, Selkie`, selkie],
+            ['gossipsub', gossipsub],
+          ].map(([what, run]) => [
+            what,
+            moments(run, 'transaction', 0, 2),
+            [moments(run, 'block', 0, 1), moments(run, 'block', 2, 3)].filter(Boolean).join(', '),
+            Math.max(...Object.values(run.figures?.kinds ?? {}).map(({ hops }) => hops)),
+            shown(run, 'bytes_per_useful_byte', 2),
+            shown(run, 'speed', 2),
+            run.broken.join(', '),
+            commit,
+          ]),
+      ),
+      ['broken', 'commit'],
+    ),
+
+  'sim-attacks': (_, figures) => {
+    const cells = (run) => [
+      inTime(run),
+      moments(run, 'transaction', 0, 2),
+      moments(run, 'block', 2, 3),
+      shown(run, 'bytes_per_useful_byte', 2),
+    ]
+    const head = ['came in 8 s', 'transactions p50, p99', 'blocks, the last', 'bytes a useful byte']
+    const [first, ...rest] = head
+    return table(
+      ['attack', `Selkie: ${first}`, ...rest, `gossipsub: ${first}`, ...rest, 'broken', 'commit'],
+      virtual(figures, ['attacks/']).map(([name, { selkie, gossipsub, commit }]) => [
+        scenario(name),
+        ...cells(selkie),
+        ...cells(gossipsub),
+        selkie.broken.join(', ') || 'nothing',
+        commit,
+      ]),
+      ['broken', 'commit'],
+    )
+  },
   ...Object.fromEntries(NAMED.map((name) => [`attack-${name}`, attack(name)])),
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use libc::{c_int, clockid_t, timespec};
+use libc::{c_int, c_void, clockid_t, time_t, timespec, timeval};
 
 use crate::is_virtual;
 
@@ -154,5 +154,87 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
             unsafe { time.write(spec) };
             0
         }
+    }
+}
+
+/// The C library's function, for whoever is linked with this crate: the date, as above.
+///
+/// # Safety
+/// As for that one: `time` points to a `timeval`, and the zone, which is obsolete, is not asked for.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn gettimeofday(time: *mut timeval, _zone: *mut c_void) -> c_int {
+    let mut date = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a `timespec`, and the caller's to a `timeval`.
+    unsafe {
+        let outcome = clock_gettime(libc::CLOCK_REALTIME, &raw mut date);
+        if outcome == 0 {
+            time.write(timeval {
+                tv_sec: date.tv_sec,
+                tv_usec: date.tv_nsec / 1_000,
+            });
+        }
+        outcome
+    }
+}
+
+/// The C library's function, for whoever is linked with this crate: the date in whole seconds, as above.
+///
+/// # Safety
+/// As for that one: `time` is null, or points to a `time_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn time(time: *mut time_t) -> time_t {
+    let mut date = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a `timespec`, and the caller's, where it is any, to a `time_t`.
+    unsafe {
+        if clock_gettime(libc::CLOCK_REALTIME, &raw mut date) != 0 {
+            return -1;
+        }
+        if !time.is_null() {
+            time.write(date.tv_sec);
+        }
+    }
+    date.tv_sec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_the_c_library_for_the_date_is_shown_the_virtual_one() {
+        let thread = std::thread::spawn(|| {
+            crate::begin(1).expect("a fresh thread");
+            advance(Duration::from_micros(2_500_001));
+            let mut of_day = timeval {
+                tv_sec: 0,
+                tv_usec: 0,
+            };
+            let mut seconds = 0;
+            // SAFETY: the pointers are to what the functions write.
+            let (outcome, told) = unsafe {
+                let outcome = libc::gettimeofday(&raw mut of_day, std::ptr::null_mut());
+                (outcome, libc::time(&raw mut seconds))
+            };
+            let date = i64::try_from(DATE).expect("a date") + 2;
+            assert_eq!((outcome, of_day.tv_sec, of_day.tv_usec), (0, date, 500_001));
+            assert_eq!((told, seconds), (date, date));
+        });
+        thread.join().expect("it passes");
+    }
+
+    #[test]
+    fn other_threads_have_the_systems_date() {
+        let now = std::time::SystemTime::now();
+        let date = now.duration_since(std::time::UNIX_EPOCH).expect("after it");
+        // SAFETY: it is not asked to write.
+        let told = unsafe { libc::time(std::ptr::null_mut()) };
+        let told = u64::try_from(told).expect("after 1970");
+        assert!(told.abs_diff(date.as_secs()) <= 1, "{told}, {date:?}");
     }
 }

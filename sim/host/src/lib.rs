@@ -1,12 +1,13 @@
 //! A clock and a source of randomness below everything that runs on one thread.
 //!
 //! Rust's standard library asks the C library for the time (`clock_gettime`) and for randomness (`getrandom`), and so do the
-//! crates. This crate defines both symbols anew, and the linker takes these: on a thread that has called [`begin`] the clock
-//! stands still until [`clock::advance`] moves it, and all randomness follows from a seed. Whatever reads a clock, however deep
-//! in whichever crate, reads this one, so none can leak. All other threads get the system's.
+//! crates. This crate defines both symbols anew, and the older ones for the date (`gettimeofday`, `time`), and the linker takes these: on a thread
+//! that has called [`begin`] the clock stands still until [`clock::advance`] moves it, and all randomness follows from a seed. All other threads
+//! get the system's.
 //!
-//! Only a program that makes the system call itself passes by this. For `getrandom` a filter of the kernel stands there ([`trap::set`]), and ends
-//! the process; the system call for the time is made by nothing but the C library.
+//! Only a program that passes by the C library passes by this. For the system call `getrandom` a filter of the kernel stands there ([`trap::set`]),
+//! and ends the process. The time can be had without any (the kernel's shared page, a counter of the processor), and nothing ends whoever
+//! reads it so: that shows in the hash only.
 //!
 //! A third symbol is that which starts threads (`pthread_create`): on a thread in virtual time it ends the process.
 //!

@@ -69,14 +69,21 @@ pub fn begin(paths: Vec<Vec<Path>>, random: Random) {
     });
 }
 
-/// One more host, in this region. Its address is public, in a network of its own.
-pub fn add_host(region: usize, line: Line) -> Ipv4Addr {
+/// One more host, in this region. Its address is public, in a network (IPv4 /16) of its own, or in that of another host.
+pub fn add_host(region: usize, line: Line, beside: Option<Node>) -> Ipv4Addr {
     with(|network| {
         let node = network.hosts.len();
-        // Of 1,024 /16 networks in turn, from 32.0.0.0 on: nothing there is private.
-        let (net, rest) = (node % 1024, node / 1024);
         let byte = |number: usize| u8::try_from(number % 256).unwrap_or(0);
-        let address = Ipv4Addr::new(32 + byte(net / 256), byte(net), byte(rest), 1);
+        let neighbour = beside.and_then(|beside| network.hosts.get(beside));
+        let address = if let Some(neighbour) = neighbour {
+            let [a, b, ..] = neighbour.address.octets();
+            // Above those of its founders.
+            Ipv4Addr::new(a, b, 128 + byte(node / 256 % 128), byte(node))
+        } else {
+            // Of 1,024 networks in turn, from 32.0.0.0 on: nothing there is private.
+            let (net, rest) = (node % 1024, node / 1024);
+            Ipv4Addr::new(32 + byte(net / 256), byte(net), byte(rest), 1)
+        };
         network.by_address.insert(address, node);
         network.hosts.push(Host::new(address, region, line));
         address

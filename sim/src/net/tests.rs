@@ -35,7 +35,7 @@ fn virtually(test: impl FnOnce() + Send + 'static) {
 /// So many hosts, all at the same distance.
 fn hosts(count: usize, path: Path, line: Line) -> Vec<Multiaddr> {
     begin(vec![vec![path]], Random::new(2));
-    let addresses = (0..count).map(|_| add_host(0, line));
+    let addresses = (0..count).map(|_| add_host(0, line, None));
     addresses
         .map(|ip| Multiaddr::from(ip).with(Protocol::Tcp(4001)))
         .collect()
@@ -409,5 +409,24 @@ fn a_host_without_power_says_nothing_and_later_knows_of_no_connection() {
         executor::run_until(Duration::from_secs(4_000));
         assert!(listener.ended().is_none() && sink.ended().is_none());
         assert!(!listener.0.borrow().0.is_empty());
+    });
+}
+
+#[test]
+fn hosts_are_in_networks_of_their_own_or_beside_another() {
+    virtually(|| {
+        begin(vec![vec![Path::default()]], Random::new(2));
+        let mut all = BTreeSet::new();
+        let mut add = |beside| {
+            let address = add_host(0, Line::default(), beside);
+            assert!(all.insert(address), "{address} twice");
+            address.octets()
+        };
+        let first = add(None);
+        for node in 1..1_500 {
+            let [a, b, ..] = add((node % 2 == 1).then_some(0));
+            assert_eq!([a, b] == first[..2], node % 2 == 1 || node == 1_024);
+        }
+        assert_eq!(first, [32, 0, 0, 1]);
     });
 }

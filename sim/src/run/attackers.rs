@@ -37,16 +37,22 @@ impl Harm {
         };
         match &self.does {
             Attack::Withhold {} | Attack::Rename { .. } => withholds(None),
-            Attack::Announce {} if speaks == Speaks::Gossipsub => withholds(None),
+            Attack::Announce {} | Attack::SpoilChunks { .. } if speaks == Speaks::Gossipsub => {
+                withholds(None)
+            }
             Attack::Censor { whom } => withholds(Some(whom.clone())),
             _ => Mind::Honest,
         }
     }
 
-    /// What it keeps back of what it would send.
+    /// What becomes of what it would send.
     pub(super) fn script(&self) -> Option<Script> {
-        let announces = matches!(self.does, Attack::Announce {});
-        announces.then_some(Script::Announce { from: self.from })
+        let from = self.from;
+        match self.does {
+            Attack::Announce {} => Some(Script::Announce { from }),
+            Attack::SpoilChunks { .. } => Some(Script::SpoilChunks { from }),
+            _ => None,
+        }
     }
 }
 
@@ -87,7 +93,7 @@ impl Run {
                 let down = Effect::Down {
                     nodes: this(),
                     // By another name it is another.
-                    loses_disk: matches!(does, Attack::Rename { .. }),
+                    loses_disk: does.renames(),
                 };
                 self.deeds.lasts(at, Some(at + PAUSE), down);
                 at += every;

@@ -1,6 +1,6 @@
 //! Who means harm: nodes beside the others, which dial them, and whose behaviour is a script.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub struct Attackers {
     /// How many of these each of them, at random. **Default:** 8.
     #[serde(default = "links")]
     pub links: usize,
+    /// In how many networks (IPv4 /16) their hosts are, in turn. **Default:** each in one of its own, as all others.
+    pub networks: Option<NonZeroUsize>,
     /// When they start. **Default:** at the beginning.
     #[serde(default, with = "humantime_serde")]
     pub start: Duration,
@@ -46,6 +48,12 @@ pub enum Attack {
     },
     /// Tells of all that it has and sends none of it. (In gossipsub: withholds.)
     Announce {},
+    /// Sends coded chunks of blocks with a byte changed. (In gossipsub, which has none: withholds.)
+    SpoilChunks {
+        /// How often it starts anew by another name. **Default:** never.
+        #[serde(default, with = "humantime_serde")]
+        renames: Option<Duration>,
+    },
     /// Reads, at most, so many bytes a second.
     ReadSlowly {
         /// How many.
@@ -70,8 +78,14 @@ impl Attack {
     pub(crate) fn restarts_every(&self) -> Option<Duration> {
         match self {
             Self::Reconnect { every } | Self::Rename { every } => Some(*every),
+            Self::SpoilChunks { renames } => *renames,
             _ => None,
         }
+    }
+
+    /// Whether it has another name whenever it starts anew.
+    pub(crate) fn renames(&self) -> bool {
+        matches!(self, Self::Rename { .. } | Self::SpoilChunks { .. })
     }
 }
 

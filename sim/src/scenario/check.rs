@@ -17,6 +17,8 @@ const MIN_MEGABITS: f64 = 0.001;
 /// The longest that a step of a node's work may take.
 const MAX_WORK: Duration = Duration::from_secs(60);
 
+/// The longest that bytes may be on their way.
+const LONGEST_PATH: Duration = Duration::from_secs(60);
 /// How often somebody may start anew.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -89,16 +91,27 @@ impl Scenario {
             bandwidth(&format!("line[{index}].up_mbit"), class.up_mbit)?;
             bandwidth(&format!("line[{index}].down_mbit"), class.down_mbit)?;
         }
-        let mut paths = self.network.paths().into_iter().flatten();
-        let longest = Duration::from_secs(60);
-        let too_long = paths.find(
-            |Path {
-                 latency, jitter, ..
-             }| latency.saturating_add(*jitter) > longest,
-        );
-        hold("network", too_long.is_none(), || {
-            "a latency is over a minute".to_owned()
-        })
+        let field = match self.network.regions {
+            None => "network.latency",
+            Some(_) => "network.regions",
+        };
+        for path in self.network.paths().iter().flatten() {
+            path_is_short(field, path)?;
+        }
+        for (index, plan) in self.path.iter().enumerate() {
+            let field = |name: &str| format!("path[{index}].{name}");
+            let [one, other] = plan.between;
+            let between = Nodes::These(plan.between.into());
+            if let Some(why) = between.fault(self.all_nodes()) {
+                return Err(value(field("between"), why));
+            }
+            hold(&field("between"), one != other, || {
+                format!("{one} and {other} are one")
+            })?;
+            part(&field("loss"), plan.loss)?;
+            path_is_short(&field("latency"), &plan.path())?;
+        }
+        Ok(())
     }
 
     fn check_publications(&self) -> Checked {
@@ -221,7 +234,11 @@ impl Scenario {
             }
             other => other.restarts_every().map_or(Ok(()), |every| {
                 let fits = every >= SHORTEST && every <= self.duration;
-                hold(&field("does.every"), fits, || {
+                let name = match other {
+                    Attack::SpoilChunks { .. } => "does.renames",
+                    _ => "does.every",
+                };
+                hold(&field(name), fits, || {
                     format!(
                         "{every:?} is not from {SHORTEST:?} to the duration ({:?})",
                         self.duration
@@ -248,7 +265,11 @@ impl Scenario {
             let has_liars = self
                 .fault
                 .iter()
-                .any(|fault| matches!(fault, Fault::Liars { .. }));
+                .any(|fault| matches!(fault, Fault::Liars { .. }))
+                || self
+                    .attacker
+                    .iter()
+                    .any(|attackers| matches!(attackers.does, Attack::SpoilChunks { .. }));
             hold("must.liars_banned", has_liars, || {
                 format!("{banned} of none: there are no liars")
             })?;
@@ -260,6 +281,21 @@ impl Scenario {
             let factor = factor.unwrap_or(1.0);
             hold(field, factor >= 1.0, || format!("{factor} is below 1"))?;
         }
+        for (field, peers, of) in [
+            ("must.min_peers", must.min_peers, self.all_nodes()),
+            ("must.min_honest_peers", must.min_honest_peers, self.nodes),
+        ] {
+            let others = of - 1;
+            hold(field, peers.is_none_or(|peers| peers <= others), || {
+                let peers = peers.unwrap_or_default();
+                format!("{peers} is more than the {others} others")
+            })?;
+        }
+        hold(
+            "must.max_memory_mib",
+            must.max_memory_mib != Some(0),
+            || "0 MiB hold no run".to_owned(),
+        )?;
         if let Some(peers) = &must.peers {
             let fits = (1..self.nodes).contains(&peers.count);
             hold("must.peers.count", fits, || {
@@ -322,6 +358,15 @@ impl Scenario {
             format!("{bytes} is not from 16 to {most}")
         })
     }
+}
+
+fn path_is_short(field: &str, path: &Path) -> Checked {
+    let (latency, jitter) = (path.latency, path.jitter);
+    hold(
+        field,
+        latency.saturating_add(jitter) <= LONGEST_PATH,
+        || format!("{latency:?} one way, and up to {jitter:?} more, is over a minute"),
+    )
 }
 
 fn value(field: String, why: String) -> ScenarioError {

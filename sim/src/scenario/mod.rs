@@ -26,9 +26,9 @@ pub use self::{
     fault::Fault,
     must::{Limits, Must, PeersBy},
     nodes::Nodes,
-    plan::{LineClass, NetworkPlan, RegionPlan},
+    plan::{LineClass, NetworkPlan, PathPlan, RegionPlan},
 };
-use crate::topology::Topology;
+use crate::{executor::Node, topology::Topology};
 
 /// What is simulated.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -46,6 +46,9 @@ pub struct Scenario {
     /// How bytes get from one place to another. **Default:** at once.
     #[serde(default)]
     pub network: NetworkPlan,
+    /// Single paths that are other ones.
+    #[serde(default)]
+    pub path: Vec<PathPlan>,
     /// What lines hosts have. **Default:** without limit.
     #[serde(default)]
     pub line: Vec<LineClass>,
@@ -181,6 +184,20 @@ impl Scenario {
     pub fn all_nodes(&self) -> usize {
         let attackers = self.attacker.iter().map(|attackers| attackers.count);
         attackers.fold(self.nodes, usize::saturating_add)
+    }
+
+    /// The one whose network (IPv4 /16) a node's host is in; `None` where it is in one of its own.
+    pub(crate) fn neighbour(&self, node: Node) -> Option<Node> {
+        let mut first = self.nodes;
+        for attackers in &self.attacker {
+            let place = node.checked_sub(first)?;
+            if place < attackers.count {
+                let networks = attackers.networks?.get();
+                return (place >= networks).then_some(first + place % networks);
+            }
+            first += attackers.count;
+        }
+        None
     }
 
     /// For which of its time it is said what the run costs: from the first publication's start to the last one's end, so that starting counts for

@@ -45,6 +45,8 @@ pub struct Must {
     pub bytes_per_delivery: Option<f64>,
     /// The fewest peers that an honest running node has at the end.
     pub min_peers: Option<usize>,
+    /// The fewest honest peers that such a node has then.
+    pub min_honest_peers: Option<usize>,
     /// How soon each honest node has peers, at each start.
     pub peers: Option<PeersBy>,
     /// How soon after each fault's end the network is one again, at one end of which at least it must have been apart ([`crate::healing`]).
@@ -116,6 +118,7 @@ impl Default for Must {
             bytes_per_useful_byte: None,
             bytes_per_delivery: None,
             min_peers: None,
+            min_honest_peers: None,
             peers: None,
             whole: None,
             liars_banned: None,

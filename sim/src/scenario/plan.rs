@@ -6,7 +6,10 @@ use selkie_sim_host::Random;
 use serde::Deserialize;
 
 use super::{nodes::portion, world};
-use crate::net::{Line, Path};
+use crate::{
+    executor::Node,
+    net::{Line, Path},
+};
 
 /// How bytes get from one place to another.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -37,6 +40,33 @@ pub enum RegionPlan {
         /// Round trips in milliseconds, from each to each; as long one way as the other.
         round_trip_ms: Vec<Vec<f64>>,
     },
+}
+
+/// Another path between two hosts than between others, both ways.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathPlan {
+    /// Which two.
+    pub between: [Node; 2],
+    /// One way. **Default:** at once.
+    #[serde(default, with = "humantime_serde")]
+    pub latency: Duration,
+    /// Up to so much more, at random. **Default:** nothing.
+    #[serde(default, with = "humantime_serde")]
+    pub jitter: Duration,
+    /// The part of packets that is lost. **Default:** none.
+    #[serde(default)]
+    pub loss: f64,
+}
+
+impl PathPlan {
+    pub(crate) fn path(&self) -> Path {
+        Path {
+            latency: self.latency,
+            jitter: self.jitter,
+            loss: self.loss,
+        }
+    }
 }
 
 /// A kind of line.

@@ -113,7 +113,61 @@ fn what_is_wrong_is_named_with_its_value() {
         (
             "latency = \"50ms\"",
             "latency = \"18446744073709551615s\"",
-            &["network", "over a minute"],
+            &[
+                "network.latency",
+                "18446744073709551615s one way",
+                "over a minute",
+            ],
+        ),
+        (
+            "latency = \"50ms\", jitter = \"5ms\", loss = 0.001",
+            "regions = { own = { shares = [1.0], round_trip_ms = [[130000.0]] } }",
+            &["network.regions", "65s one way", "over a minute"],
+        ),
+        (
+            "[must]",
+            "[[path]]\nbetween = [0, 20]\n[must]",
+            &["path[0].between", "no node 20"],
+        ),
+        (
+            "[must]",
+            "[[path]]\nbetween = [3, 3]\n[must]",
+            &["path[0].between", "3 and 3"],
+        ),
+        (
+            "[must]",
+            "[[path]]\nbetween = [0, 3]\nlatency = \"2m\"\n[must]",
+            &["path[0].latency", "120s one way"],
+        ),
+        (
+            "[must]",
+            "[[path]]\nbetween = [0, 3]\nloss = 2.0\n[must]",
+            &["path[0].loss", "2 is not"],
+        ),
+        (
+            "delivered = 1.0",
+            "min_peers = 20",
+            &["must.min_peers", "20 is more than the 19"],
+        ),
+        (
+            "delivered = 1.0",
+            "min_honest_peers = 21",
+            &["must.min_honest_peers", "21 is more than the 19"],
+        ),
+        (
+            "delivered = 1.0",
+            "max_memory_mib = 0",
+            &["must.max_memory_mib", "0 MiB"],
+        ),
+        (
+            "[must]",
+            "[[attacker]]\ncount = 3\nnetworks = 0\ndoes = { kind = \"withhold\" }\n[must]",
+            &["networks", "integer `0`"],
+        ),
+        (
+            "[must]",
+            "[[attacker]]\ncount = 3\ndoes = { kind = \"spoil-chunks\", renames = \"1ms\" }\n[must]",
+            &["attacker[0].does.renames", "1ms"],
         ),
         (
             "[must]",
@@ -306,6 +360,19 @@ fn what_is_wrong_is_named_with_its_value() {
             assert!(error.contains(word), "{to}: {error}");
         }
     }
+}
+
+#[test]
+fn hosts_of_who_means_harm_are_in_as_many_networks_as_is_said() {
+    let text = GOOD.replace(
+        "[must]",
+        "[[attacker]]\ncount = 2\ndoes = { kind = \"withhold\" }\n
+         [[attacker]]\ncount = 5\nnetworks = 2\ndoes = { kind = \"withhold\" }\n[must]",
+    );
+    let scenario = Scenario::parse(&text).expect("it is right");
+    let neighbours: Vec<_> = (0..28).map(|node| scenario.neighbour(node)).collect();
+    assert!(neighbours[..24].iter().all(Option::is_none));
+    assert_eq!(neighbours[24..], [Some(22), Some(23), Some(22), None]);
 }
 
 #[test]

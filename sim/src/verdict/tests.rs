@@ -99,6 +99,8 @@ impl Shown {
             runs: true,
             lies: self.liars.contains(&node),
             peers: 2,
+            honest_peers: 1,
+            banned_networks: 0,
             sent: Sent {
                 line: 1_000,
                 ..Sent::default()

@@ -94,6 +94,10 @@ fn main() -> ExitCode {
     }
 }
 
+/// Told of a run whose kernel refused the filter, as one within another sandbox may.
+const UNTRAPPED: &str = "sim: the kernel takes no filter of system calls here: randomness that a crate takes from it directly ends no run, and \
+    shows only where two runs of a seed differ";
+
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn act(options: &Options) -> Outcome<bool> {
@@ -127,6 +131,9 @@ fn act(options: &Options) -> Outcome<bool> {
             return Err(format!("{}; again: {again}", failed.words).into());
         }
     };
+    if !report.traps_entropy {
+        eprintln!("{UNTRAPPED}");
+    }
     if let Some(trace) = &options.trace {
         let file = std::io::BufWriter::new(std::fs::File::create(trace)?);
         serde_json::to_writer(file, &report)?;
