@@ -160,7 +160,7 @@ fn a_devnet_invites_tabs_and_shows_blocks() {
 }
 
 #[test]
-fn a_devnet_tells_programs_in_objects_and_when_it_is_quiet_its_address_alone() {
+fn a_devnet_tells_programs_in_objects_and_when_it_is_quiet_its_address_and_its_end() {
     let words = ["devnet", "2", "--port", "0", "--json", "--replay", CHAIN];
     let devnet = Running::start(&words);
     let web = devnet.object(|_| true);
@@ -192,7 +192,9 @@ fn a_devnet_tells_programs_in_objects_and_when_it_is_quiet_its_address_alone() {
     let devnet = Running::start(&[&words[..], &["--quiet"]].concat());
     devnet.object(|line| line["type"] == "web");
     let (code, lines) = devnet.end();
-    assert_eq!((code, lines), (Some(0), Vec::new()));
+    assert_eq!((code, lines.len()), (Some(0), 1), "{lines:?}");
+    let end: Value = serde_json::from_str(&lines[0]).expect("JSON");
+    assert_eq!(end["type"], "end");
 }
 
 /// A node with a page, whose files are in the folder `www`.

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::platform::test;
