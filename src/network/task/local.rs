@@ -28,4 +28,9 @@ impl Task {
             self.shared.emit(NetworkEvent::PeersDiscovered(vec![info]));
         }
     }
+
+    /// Asks the local network who is there.
+    pub(super) fn ask_neighbours(&self) {
+        transport::ask_neighbours(&self.swarm.behaviour().local);
+    }
 }
