@@ -16,10 +16,13 @@ impl Task {
             addresses: neighbour.addresses.clone(),
             ..PeerInfo::new(neighbour.peer)
         };
+        let host = neighbour.host;
         let heard = self.shared.state().local.heard(neighbour, now);
         if heard == Heard::LeftOut {
             return;
         }
+        let gate = &self.swarm.behaviour().gate;
+        gate.keeps_near(host, &info.addresses);
         if let Heard::New(Some(gave_way)) = heard {
             self.discovery.left(&gave_way);
         }
