@@ -758,8 +758,8 @@ export interface Metrics {
  * - `duplicate`: sent or received here before; nothing was sent.
  * - `busy`: the queues are full; try again.
  * - `no-peers`: nobody is there to send it to.
- * - `not-sent`: accepted here, but the last peer left before it was sent. To submit it again is a `duplicate`; a transaction or block
- *   is offered to the next peer, a vote is not.
+ * - `not-sent`: accepted here, but sent to nobody: who takes part left, has no room or a bad reputation, or sent it before. To submit it
+ *   again is a `duplicate`; a transaction or block is offered to the next Selkie peer, a vote is not, and a plain libp2p peer has nothing.
  * - `not-connected`, `broken`: the peer is not there, or its connection or its patience ended on the way.
  * - `forged`, `unproven`: a peer's answer about state is false, or can't be checked here, at least now.
  * - `timeout`, `refused`, `unsupported`, `invalid-message`: the message could not be sent in time or a peer's answer did not come, or the

@@ -45,10 +45,11 @@ pub enum NetworkError {
         /// The gossip topic.
         topic: String,
     },
-    /// The last peer left before it was sent. It was accepted here all the same, and delivered: to send it again is a duplicate.
+    /// Nobody could be sent it: those that take part left meanwhile, have no room for more, or have too bad a reputation; or gossip knows
+    /// it from before it was accepted, and takes it no more. It was accepted here all the same, and delivered: to send it again is a duplicate.
     #[error(
-        "it was accepted here, but the last peer that takes part in {topic} left before it was sent; \
-         transactions and blocks are offered to the next peer, a vote is not"
+        "it was accepted here, but sent to nobody: who takes part in {topic} left, has no room or a bad reputation, or sent it before; \
+         dial a Selkie peer: it is offered transactions and blocks, but no vote, and a plain libp2p peer nothing"
     )]
     NotSent {
         /// The gossip topic.
@@ -315,8 +316,8 @@ pub enum ProtocolError {
     },
     /// As [`NetworkError::NotSent`], of one item among others.
     #[error(
-        "it was accepted here, but the last peer that takes part in {topic} left before it was sent; \
-         it is offered to the next peer"
+        "it was accepted here, but sent to nobody: who takes part in {topic} left, has no room or a bad reputation, or sent it before; \
+         dial a Selkie peer: it is offered it, and a plain libp2p peer is not"
     )]
     NotSent {
         /// The gossip topic.

@@ -26,9 +26,8 @@ impl<T: Hash + Eq + Clone> Remembered<T> {
     }
 
     /// How many are remembered; both halves hold the same.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        assert_eq!(self.known.len(), self.order.len());
+        debug_assert_eq!(self.known.len(), self.order.len());
         self.order.len()
     }
 
@@ -42,12 +41,17 @@ impl<T: Hash + Eq + Clone> Remembered<T> {
             return false;
         }
         self.order.push_back(name);
-        if self.order.len() > self.most
-            && let Some(eldest) = self.order.pop_front()
-        {
-            self.known.remove(&eldest);
+        if self.order.len() > self.most {
+            self.forget_eldest();
         }
         true
+    }
+
+    /// Forgets the one whose turn it is.
+    pub(crate) fn forget_eldest(&mut self) {
+        if let Some(eldest) = self.order.pop_front() {
+            self.known.remove(&eldest);
+        }
     }
 
     /// Forgets one before its turn. Takes as long as there are many.

@@ -23,7 +23,7 @@ use super::{
     inner::{self, Inner},
     members::Members,
     reading::Reading,
-    sizes::Sizes,
+    sizes::{Fate, Sizes},
     unread::Unread,
 };
 use crate::{
@@ -168,7 +168,14 @@ impl Gossip {
     ) -> Result<MessageId, gossipsub::PublishError> {
         use gossipsub::PublishError::{AllQueuesFull, Duplicate};
         let (size, topic, now) = (data.len(), topic.hash(), platform::now());
-        let takers = self.takers(&topic, size, now);
+        let mut takers = self.takers(&topic, size, now);
+        // libp2p publishes to no others.
+        let least = inner::publish_threshold(self.disconnect_at);
+        takers.retain(|peer| {
+            self.inner
+                .peer_score(peer)
+                .is_none_or(|score| score >= least)
+        });
         let may_have = |peer| !self.is_too_new(peer, size) && self.unread.fits(peer, size);
         if !takers.is_empty() && !takers.iter().any(may_have) {
             return Err(AllQueuesFull(takers.len()));
@@ -179,8 +186,7 @@ impl Gossip {
                 let id = inner::message_id(topic.as_str(), &data);
                 let is_unsent = self.unsent.contains(&id);
                 if !is_unsent && matches!(error, AllQueuesFull(_)) {
-                    self.unsent.truncate(MAX_UNSENT - 1);
-                    self.unsent.push_front(id);
+                    self.keep_unsent(id);
                 }
                 return Err(if is_unsent {
                     AllQueuesFull(takers.len())
@@ -191,19 +197,32 @@ impl Gossip {
             Err(error) => return Err(error),
         };
         self.unsent.retain(|unsent| *unsent != id);
-        self.sizes.insert(id.clone(), size, None);
         self.unread.earn(size);
-        self.sent(takers, &id, size, now);
+        let count = takers.len();
+        if !self.sent(takers, &id, size, now) {
+            self.sizes.insert(id.clone(), size, Fate::Unsent);
+            self.keep_unsent(id);
+            return Err(AllQueuesFull(count));
+        }
+        self.sizes.insert(id.clone(), size, Fate::Sent);
         Ok(id)
     }
 
-    /// A message came by gossip, and its verdict is in by another way: it is passed on, if it was not yet. False: it has left
-    /// the cache.
+    /// libp2p knows a message of our own that nobody has.
+    fn keep_unsent(&mut self, id: MessageId) {
+        self.unsent.truncate(MAX_UNSENT - 1);
+        self.unsent.push_front(id);
+    }
+
+    /// A message came by gossip, and is accepted by another way: it is passed on, if it was not yet. False: nobody gets it from here, since it
+    /// was not accepted when it came, has left the cache, or found no room.
     pub(crate) fn pass_on(&mut self, topic: &IdentTopic, data: &[u8]) -> bool {
         let id = inner::message_id(topic.hash().as_str(), data);
-        let own = self.own;
-        self.sizes.is_judged(&id)
-            || self.report_message_validation_result(&id, &own, MessageAcceptance::Accept)
+        if self.sizes.awaits_verdict(&id) {
+            let own = self.own;
+            self.report_message_validation_result(&id, &own, MessageAcceptance::Accept);
+        }
+        self.sizes.is_sent(&id)
     }
 
     /// Whether all that was sent is with its peers, or with this one. Linear in peers: for the end of a node.
@@ -250,13 +269,17 @@ impl Gossip {
         }
     }
 
-    /// A message was sent to peers: who has no room for it loses it.
-    fn sent(&mut self, peers: Vec<PeerId>, id: &MessageId, size: usize, now: Instant) {
+    /// A message was sent to peers: who has no room for it loses it. False: all of them do.
+    fn sent(&mut self, peers: Vec<PeerId>, id: &MessageId, size: usize, now: Instant) -> bool {
+        let mut is_kept = peers.is_empty();
         for peer in peers {
             if self.loses_as_stranger(peer, size, now) || !self.unread.add(peer, size, now) {
                 self.drop_from_queue(peer, id);
+            } else {
+                is_kept = true;
             }
         }
+        is_kept
     }
 
     /// Whether a message is more than a peer may leave unread of which nothing is known yet.
@@ -320,7 +343,9 @@ impl Gossip {
             .report_message_validation_result(id, source, acceptance);
         if let Some((size, mut takers)) = takers.filter(|_| known) {
             takers.retain(|peer| peer != source);
-            self.sent(takers, id, size, now);
+            if self.sent(takers, id, size, now) {
+                self.sizes.insert(id.clone(), size, Fate::Sent);
+            }
         }
         known
     }
@@ -448,7 +473,8 @@ impl Gossip {
                 ..
             } => {
                 let (size, topic) = (message.data.len(), message.topic.clone());
-                self.sizes.insert(message_id.clone(), size, Some(topic));
+                let fate = Fate::Awaits(topic);
+                self.sizes.insert(message_id.clone(), size, fate);
             }
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 self.members.never_hears(peer_id)

@@ -132,6 +132,11 @@ pub(super) fn has_read(inner: &mut Inner, peer_id: PeerId) -> bool {
     matches!(asks, Ok(false))
 }
 
+/// The least score of whom is published to.
+pub(super) fn publish_threshold(disconnect_at: f64) -> f64 {
+    disconnect_at * 0.75
+}
+
 /// gossipsub's peer score, of which only our own reputation and what gossipsub sees for itself (broken promises,
 /// grafts while it was told to wait) count. Many peers at one address are none of its business.
 fn scores(disconnect_at: f64) -> (gossipsub::PeerScoreParams, gossipsub::PeerScoreThresholds) {
@@ -150,7 +155,7 @@ fn scores(disconnect_at: f64) -> (gossipsub::PeerScoreParams, gossipsub::PeerSco
     };
     let thresholds = gossipsub::PeerScoreThresholds {
         gossip_threshold: disconnect_at / 2.0,
-        publish_threshold: disconnect_at * 0.75,
+        publish_threshold: publish_threshold(disconnect_at),
         graylist_threshold: disconnect_at,
         ..Default::default()
     };

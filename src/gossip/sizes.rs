@@ -1,4 +1,4 @@
-//! How large the messages of late are, and on which topic those came that wait for their verdict.
+//! How large the messages of late are, and what became of each: its verdict is awaited, it was sent on, or it was not.
 //!
 //! Bounds: [`MAX_MESSAGES`]; of older ones nothing is known, and gossipsub has forgotten them too.
 
@@ -9,17 +9,28 @@ use libp2p::gossipsub::{MessageId, TopicHash};
 /// More than gossipsub keeps to hand on, at a thousand a second.
 const MAX_MESSAGES: usize = 1 << 16;
 
+/// What became of a message.
+#[derive(Debug, PartialEq)]
+pub(super) enum Fate {
+    /// It came on this topic, and waits for its verdict.
+    Awaits(TopicHash),
+    /// Whoever takes part was sent it, if anybody does.
+    Sent,
+    /// Nobody was sent it: it was not accepted, or nobody had room.
+    Unsent,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
-    sizes: HashMap<MessageId, (usize, Option<TopicHash>)>,
+    sizes: HashMap<MessageId, (usize, Fate)>,
     order: VecDeque<MessageId>,
 }
 
 impl Sizes {
-    /// A message; `topic` where it waits for its verdict.
-    pub(super) fn insert(&mut self, id: MessageId, size: usize, topic: Option<TopicHash>) {
-        if self.sizes.insert(id.clone(), (size, topic)).is_none() {
+    /// A message is new, or its fate another one.
+    pub(super) fn insert(&mut self, id: MessageId, size: usize, fate: Fate) {
+        if self.sizes.insert(id.clone(), (size, fate)).is_none() {
             self.order.push_back(id);
         }
         if self.order.len() > MAX_MESSAGES
@@ -34,17 +45,24 @@ impl Sizes {
     }
 
     pub(super) fn awaits_verdict(&self, id: &MessageId) -> bool {
-        self.sizes.get(id).is_some_and(|(_, topic)| topic.is_some())
+        let known = self.sizes.get(id);
+        known.is_some_and(|(_, fate)| matches!(fate, Fate::Awaits(_)))
     }
 
-    /// Whether a message is our own, or its verdict is in.
-    pub(super) fn is_judged(&self, id: &MessageId) -> bool {
-        self.sizes.get(id).is_some_and(|(_, topic)| topic.is_none())
+    /// Whether a message was sent on, ours or another's.
+    pub(super) fn is_sent(&self, id: &MessageId) -> bool {
+        let known = self.sizes.get(id);
+        known.is_some_and(|(_, fate)| *fate == Fate::Sent)
     }
 
-    /// The verdict on a message is in: its size, and its topic where this is the first one.
+    /// The verdict on a message is in: its size, and its topic where this is the first one. Until it is told otherwise it is not sent.
     pub(super) fn judged(&mut self, id: &MessageId) -> Option<(usize, TopicHash)> {
-        let (size, topic) = self.sizes.get_mut(id)?;
-        Some((*size, topic.take()?))
+        let (size, fate) = self.sizes.get_mut(id)?;
+        let Fate::Awaits(topic) = fate else {
+            return None;
+        };
+        let judged = (*size, topic.clone());
+        *fate = Fate::Unsent;
+        Some(judged)
     }
 }

@@ -50,15 +50,24 @@ impl Gate {
         addresses: impl IntoIterator<Item = &'a Multiaddr>,
     ) -> Vec<Multiaddr> {
         let scope = self.connected.scope(teller);
-        lock(&self.policy).learnt(scope, about, addresses)
+        let mut policy = lock(&self.policy);
+        let learnt = policy.learnt(scope, about, addresses);
+        policy.note(self.connected.ip(teller), &learnt);
+        learnt
     }
 
-    /// Of the addresses that somebody on the local network said of a peer, those that may be kept and dialled.
+    /// Of the addresses that somebody on the local network said of a peer, those that may be kept; where they are,
+    /// [`Self::keeps_near`] lets them be dialled.
     pub(crate) fn learnt_near(&self, neighbour: &Neighbour) -> Vec<Multiaddr> {
         let Some(scope) = Scope::of_ip(neighbour.host) else {
             return Vec::new();
         };
         lock(&self.policy).learnt(scope, &neighbour.peer, &neighbour.addresses)
+    }
+
+    /// Addresses that somebody on the local network said from this host are kept.
+    pub(crate) fn keeps_near(&self, host: IpAddr, learnt: &[Multiaddr]) {
+        lock(&self.policy).note(Some(host), learnt);
     }
 
     /// Whose share of what all have together a connected peer has.

@@ -407,6 +407,8 @@ pub(crate) enum Command {
     Beside(BoxFuture<'static, ()>),
     /// Looks whether connections live.
     Wake,
+    /// Asks the local network who is there.
+    AskNeighbours,
     /// With every peer, or with this one.
     IsFlushed {
         to: Option<PeerId>,

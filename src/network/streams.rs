@@ -5,7 +5,8 @@
 //! streams. Its shape is kept: a handler that negotiates, and streams that are their owner's from then on.
 //!
 //! A peer's stream is its protocol's handler's once the peer is past the hello: one that comes before waits for that, and goes with a
-//! peer that is refused or banned. Such early ones are few ([`MAX_EARLY_OF_ACCOUNT`], [`MAX_EARLY`] of all) and take nobody's
+//! peer that is refused or banned. Such early ones are few ([`MAX_EARLY_OF_ACCOUNT`]; of one that comes by a circuit as many, and of all those
+//! [`MAX_EARLY_OF_CROWD`]; [`MAX_EARLY`] of all) and take nobody's
 //! place: who never says hello keeps nobody out but others that have not. Bounds: [`MAX_PROTOCOLS`] names of [`MAX_NAME`] bytes, all of which identify tells;
 //! [`MAX_STREAMS`] streams each way with a peer, [`MAX_INBOUND`] of all peers past the hello; and a peer opens no more than [`OPENED`]. What is beyond is reset.
 //! What a stream has unread is bounded by its connection's windows (`transport/`), whether or not anybody reads it; and it never makes the connection stand
@@ -37,7 +38,7 @@ use crate::{
     error::{NetworkError, ProtocolError},
     peers::{Account, Stage},
     platform::lock::lock,
-    traffic::Rate,
+    traffic::{Payer, Rate},
     transport::links::Links,
 };
 
@@ -57,8 +58,9 @@ pub(crate) const MAX_NAME: usize = 64;
 pub(crate) const MAX_STREAMS: usize = 16;
 /// Streams that all peers past the hello together have open here.
 const MAX_INBOUND: usize = 1024;
-/// Streams that wait for a hello, of all peers of one account, and of all.
+/// Streams that wait for a hello, of all peers of one account, of all that come by circuits, which have no more than that in common, and of all.
 const MAX_EARLY_OF_ACCOUNT: usize = MAX_STREAMS;
+const MAX_EARLY_OF_CROWD: usize = MAX_EARLY / 2;
 const MAX_EARLY: usize = 256;
 /// How often a peer may open one on a connection.
 const OPENED: Rate = Rate {
@@ -125,7 +127,7 @@ pub(crate) struct Streams {
     many: usize,
     inbound: Arc<Semaphore>,
     /// Streams of peers that are not past the hello.
-    early: Early,
+    early: Early<(StreamProtocol, ProtocolStream)>,
     events: VecDeque<ToSwarm<Inbound, Wanted>>,
 }
 
@@ -139,29 +141,31 @@ struct Places {
 }
 
 /// Streams of peers that are not past the hello, and the accounts of these.
-#[derive(Default)]
-struct Early(HashMap<PeerId, (Account, Vec<(StreamProtocol, ProtocolStream)>)>);
+struct Early<S>(HashMap<PeerId, (Account, Vec<S>)>);
 
-impl Early {
+impl<S> Early<S> {
     /// One more waits, or is reset where there is no room for it.
-    fn wait(
-        &mut self,
-        (peer, account): (PeerId, Account),
-        stream: (StreamProtocol, ProtocolStream),
-    ) {
-        let (mut all, mut theirs) = (0, 0);
-        for (payer, streams) in self.0.values() {
-            all += streams.len();
-            theirs += if *payer == account { streams.len() } else { 0 };
+    fn wait(&mut self, (peer, account): (PeerId, Account), stream: S) {
+        let (mut all, mut shared, mut own) = (0, 0, 0);
+        for (other, (payer, streams)) in &self.0 {
+            let count = streams.len();
+            all += count;
+            shared += if *payer == account { count } else { 0 };
+            own += if *other == peer { count } else { 0 };
         }
-        if all < MAX_EARLY && theirs < MAX_EARLY_OF_ACCOUNT {
+        let fits = if account.is_crowd() {
+            own < MAX_EARLY_OF_ACCOUNT && shared < MAX_EARLY_OF_CROWD
+        } else {
+            shared < MAX_EARLY_OF_ACCOUNT
+        };
+        if fits && all < MAX_EARLY {
             let (_, streams) = self.0.entry(peer).or_insert((account, Vec::new()));
             streams.push(stream);
         }
     }
 
     /// A peer waits no longer, with its streams.
-    fn leave(&mut self, peer: &PeerId) -> Vec<(StreamProtocol, ProtocolStream)> {
+    fn leave(&mut self, peer: &PeerId) -> Vec<S> {
         let waited = self.0.remove(peer);
         waited.map(|(_, streams)| streams).unwrap_or_default()
     }
@@ -199,7 +203,7 @@ impl Streams {
             peers: HashMap::new(),
             many: FEW,
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
-            early: Early::default(),
+            early: Early(HashMap::new()),
             events: VecDeque::new(),
         }
     }
@@ -456,6 +460,34 @@ mod tests {
             streams.on_swarm_event(FromSwarm::ConnectionClosed(gone));
             assert_eq!(opened_on(&mut streams, peer), newest);
         }
+    }
+
+    /// How many of its streams wait, where each of these peers opens one more than may wait.
+    fn early(remotes: &[&str]) -> Vec<usize> {
+        let mut early = Early(HashMap::new());
+        let peers: Vec<_> = remotes.iter().map(|_| PeerId::random()).collect();
+        for (peer, remote) in peers.iter().zip(remotes) {
+            let account = Account::of(*peer, &remote.parse().expect("an address"));
+            for _ in 0..=MAX_STREAMS {
+                early.wait((*peer, account), ());
+            }
+        }
+        let waited = peers.iter().map(|peer| early.leave(peer).len());
+        waited.collect()
+    }
+
+    #[test]
+    fn one_by_a_circuit_takes_no_other_s_early_room() {
+        let circuit = format!("/ip4/1.2.3.4/tcp/5/p2p/{}/p2p-circuit", PeerId::random());
+        assert_eq!(early(&[&circuit, &circuit]), [MAX_STREAMS; 2]);
+        // Those of one address share what one has; and however many come by circuits, there is room for others.
+        let (one, other) = ("/ip4/1.2.3.4/tcp/5", "/ip4/1.2.3.5/tcp/5");
+        assert_eq!(early(&[one, one, other]), [MAX_STREAMS, 0, MAX_STREAMS]);
+        let mut crowd = vec![&*circuit; 20];
+        crowd.push(one);
+        let waited = early(&crowd);
+        assert_eq!(waited[..20].iter().sum::<usize>(), MAX_EARLY_OF_CROWD);
+        assert_eq!(waited[20], MAX_STREAMS);
     }
 
     #[test]

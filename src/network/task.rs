@@ -564,6 +564,7 @@ impl Task {
             }
             Command::Beside(work) => platform::spawn(work),
             Command::Wake => self.wake(platform::now()),
+            Command::AskNeighbours => self.ask_neighbours(),
             Command::IsFlushed { to, reply } => {
                 let _ = reply.send(self.is_flushed(to.as_ref(), platform::now()));
             }

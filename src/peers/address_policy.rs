@@ -21,12 +21,12 @@
 //! How it is used: what a user configures or dials goes to [`vouch`](AddressPolicy::vouch) first, and so does where a peer was reached before. What an application knows of peers that it
 //! needs is none of these, since a chain has it from whoever registered there. What a peer
 //! tells (identify, exchange, a DHT's answer that has a teller), and what somebody on the local network says, goes through [`learnt`](AddressPolicy::learnt), and only what comes back is
-//! kept, shown or added to a routing table. Whatever then dials asks [`admit_dial`](AddressPolicy::admit_dial): the transport does
+//! kept, shown or added to a routing table; what is kept is [noted](AddressPolicy::note). Whatever then dials asks [`admit_dial`](AddressPolicy::admit_dial): the transport does
 //! so for every dial on either skin (`transport/door.rs`), whoever asks for it, since libp2p lets no behaviour take an
 //! address away from another.
 //!
-//! A state machine without I/O. Bounds: [`AddressPolicy::MAX_VOUCHED`] addresses vouched for, as many told at less than public scope, and
-//! [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered, and where the last [`AddressPolicy::MAX_ANSWERED`] peers did; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
+//! A state machine without I/O. Bounds: [`AddressPolicy::MAX_VOUCHED`] addresses vouched for, as many told at less than public scope (of which those
+//! go first whose host told most), and [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered, and where the last [`AddressPolicy::MAX_ANSWERED`] peers did; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -36,8 +36,11 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
+use self::told::Told;
 use super::{Scope, begins_with_a_name, ip_of};
 use crate::{keyed::Keyed, platform::Instant, remembered::Remembered};
+
+mod told;
 
 /// Why an address is not kept, or not dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +76,8 @@ pub struct AddressPolicy {
     own_addresses: HashSet<Multiaddr>,
     takes_names: bool,
     vouched: Remembered<Multiaddr>,
-    /// Learnt from near: what `learnt` let through at less than public scope.
-    told: Remembered<Multiaddr>,
+    /// Learnt from near and kept, at less than public scope.
+    told: Told,
     /// Learnt, dialled, not answered yet: until when each is left alone.
     tried: HashMap<Multiaddr, Instant, Keyed>,
     /// The most public peer that was ever met.
@@ -99,14 +102,14 @@ impl AddressPolicy {
 
     /// Nothing vouched for yet. `takes_names`: whether this skin takes domain names with TLS from peers. `seed` is random and secret.
     pub fn new(own: PeerId, takes_names: bool, seed: &[u8; 16]) -> Self {
-        let remembered = || Remembered::new(Self::MAX_VOUCHED, Keyed::new(seed));
+        let keyed = Keyed::new(seed);
         Self {
             own,
             own_addresses: HashSet::new(),
             takes_names,
-            vouched: remembered(),
-            told: remembered(),
-            tried: HashMap::with_hasher(Keyed::new(seed)),
+            vouched: Remembered::new(Self::MAX_VOUCHED, keyed.clone()),
+            told: Told::new(Self::MAX_VOUCHED, keyed.clone()),
+            tried: HashMap::with_hasher(keyed),
             met: None,
             answered: VecDeque::new(),
         }
@@ -135,9 +138,10 @@ impl AddressPolicy {
     }
 
     /// Of the addresses that were told of `peer` by one so far away ([`Scope::of_remote`] of the connection), those that may be
-    /// kept and dialled: without a peer id at the end, each once, in the order told, at most [`Self::MAX_ADDRESSES`].
+    /// kept: without a peer id at the end, each once, in the order told, at most [`Self::MAX_ADDRESSES`]. Those that are kept are to be
+    /// [noted](Self::note).
     pub fn learnt<'a>(
-        &mut self,
+        &self,
         teller: Scope,
         peer: &PeerId,
         addresses: impl IntoIterator<Item = &'a Multiaddr>,
@@ -151,14 +155,23 @@ impl AddressPolicy {
             if scope < teller || taken.contains(&address) {
                 continue;
             }
-            if scope < Scope::Public {
-                for dialled in dialled(&address) {
-                    self.told.insert(dialled);
-                }
-            }
             taken.push(address);
         }
         taken
+    }
+
+    /// Of what was [learnt](Self::learnt) from somebody at this host (`None`: from where there are no IP addresses) this is kept, and may be dialled.
+    pub fn note(&mut self, host: Option<IpAddr>, learnt: &[Multiaddr]) {
+        for address in learnt {
+            if self
+                .judge(None, address)
+                .is_ok_and(|scope| scope < Scope::Public)
+            {
+                for dialled in dialled(address) {
+                    self.told.insert(host, dialled);
+                }
+            }
+        }
     }
 
     /// Whether an address, however it became known, may be dialled now; if so, it is about to be.

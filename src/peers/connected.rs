@@ -5,11 +5,11 @@
 //! NAT: who has not said hello makes room for who comes from there. A state machine without I/O. Bounds: the connections that there are
 //! (`peers/table.rs`); of one address twice the limit, since who makes room is counted until it is gone.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
-use super::{Account, AddressGroup, Grouping, NetworkGroup, Scope};
+use super::{Account, AddressGroup, Grouping, NetworkGroup, Scope, ip_of};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Connected {
 struct Connection {
     id: ConnectionId,
     scope: Scope,
+    ip: Option<IpAddr>,
     account: Account,
     network: NetworkGroup,
     /// The address whose count it is part of.
@@ -74,6 +75,7 @@ impl Connected {
         connections.push(Connection {
             id,
             scope,
+            ip: ip_of(remote),
             account: Account::of(peer, remote),
             network: self.grouping.of_teller(remote),
             counted,
@@ -110,6 +112,12 @@ impl Connected {
     pub(crate) fn account(&self, peer: &PeerId) -> Account {
         let first = self.by_peer.get(peer).and_then(|all| all.first());
         first.map_or(Account::Peer(*peer), |connection| connection.account)
+    }
+
+    /// Where a peer is, by its first connection.
+    pub(crate) fn ip(&self, peer: &PeerId) -> Option<IpAddr> {
+        let first = self.by_peer.get(peer).and_then(|all| all.first());
+        first.and_then(|connection| connection.ip)
     }
 
     /// The network from which a peer tells, by its first connection.

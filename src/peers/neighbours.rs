@@ -36,6 +36,8 @@ pub enum Heard {
     LeftOut,
     /// It is known.
     Again,
+    /// It is known, and was elsewhere.
+    Moved,
     /// It is new, and this one gave way for it.
     New(Option<PeerId>),
 }
@@ -71,8 +73,9 @@ impl Neighbours {
             heard: now,
         };
         if let Entry::Occupied(mut place) = self.0.entry((host, peer)) {
+            let stays = place.get().addresses == known.addresses;
             place.insert(known);
-            return Heard::Again;
+            return if stays { Heard::Again } else { Heard::Moved };
         }
         let Some(gave_way) = self.makes_room(host) else {
             return Heard::LeftOut;
@@ -159,6 +162,17 @@ mod tests {
             neighbours.heard(said(host, PeerId::random()), now);
         }
         assert_eq!(neighbours.heard(said(99, honest), now), Heard::Again);
+    }
+
+    #[test]
+    fn who_is_elsewhere_has_moved() {
+        let (mut neighbours, now) = (Neighbours::default(), platform::now());
+        let mut word = said(1, peer(1));
+        neighbours.heard(word.clone(), now);
+        assert_eq!(neighbours.heard(word.clone(), now), Heard::Again);
+        word.addresses = said(2, peer(1)).addresses;
+        assert_eq!(neighbours.heard(word.clone(), now), Heard::Moved);
+        assert_eq!(neighbours.heard(word, now), Heard::Again);
     }
 
     proptest! {

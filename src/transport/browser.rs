@@ -40,6 +40,9 @@ pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkE
     Ok(dummy::Behaviour)
 }
 
+/// There is nobody to ask.
+pub fn ask_neighbours(_: &LocalDiscovery) {}
+
 /// There are no such events.
 pub fn found(event: Infallible) -> Neighbour {
     match event {}

@@ -5,13 +5,19 @@
 //! polls. Any packet is worth as little as who sent it, and nobody had to show who that is. So here:
 //!
 //! - **Only from the link.** The socket is bound to the group's address, which no router forwards, so that what is sent to this host
-//!   alone does not arrive (on Unix; elsewhere systems can't bind so). The sender must be in the interface's own network (RFC 6762, 11). Its
+//!   alone does not arrive (on Unix; elsewhere systems can't bind so), and hears the group on its own interface only (but for Android, where
+//!   the system gives it that of all). The sender must be in the interface's own network. That is our own rule: RFC 6762, 11, takes what came to the group from
+//!   anybody. It costs neighbours where an address has no network (/32, as on point-to-point links and in some clouds), where two
+//!   networks share a link, and where a reflector repeats packets between links under its own address. The sender's
 //!   port is not asked for: libp2p's own does not send from 5353, and who is on the link may choose.
 //! - **Only of itself.** A host says where it is, not where others are (`packet.rs`). What remains goes through the address policy as any peer's
 //!   word does, and is dialled with its back-off.
 //! - **So much a second.** Each interface reads at a pace ([`PACE`]); what comes faster the system drops. It answers once in [`ANSWER`].
 //! - **Not where votes are.** Packets are read by a task of its own. The swarm gets what was decoded, one after the other, from a queue of
 //!   [`MAX_WAITING`], and what does not fit is dropped: it is said again. Who is there is kept in [`Neighbours`](crate::peers::Neighbours).
+//!
+//! Nodes of rust-libp2p and js-libp2p read each other and this one. Those of go-libp2p are read, and read neither: they want an SRV and an A
+//! record of each that is named.
 //!
 //! Against who is on the link and forges its neighbours' addresses none of this protects the search itself: it may hide others.
 
@@ -35,6 +41,7 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, watch};
 
+mod interfaces;
 mod packet;
 mod search;
 
@@ -58,7 +65,7 @@ const MAX_WAITING: usize = 64;
 /// See the module's documentation.
 pub struct Behaviour {
     own: BTreeSet<Multiaddr>,
-    /// Where this node listens. Its end ends the search.
+    /// Where this node listens; whenever it is told, others are asked anew. Its end ends the search.
     listening: watch::Sender<Vec<Multiaddr>>,
     heard: mpsc::Receiver<Neighbour>,
 }
@@ -82,6 +89,11 @@ impl Behaviour {
             listening,
             heard,
         })
+    }
+
+    /// Asks anew who is there, once a second at most.
+    pub fn ask(&self) {
+        self.listening.send_modify(|_| {});
     }
 }
 

@@ -44,8 +44,8 @@ mod wss;
 
 #[cfg(target_arch = "wasm32")]
 pub use browser::{
-    LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
-    local_discovery, needs_certificate,
+    LocalDiscovery, TAKES_NAMES, ask_neighbours, build, check_certificate, dials, found,
+    listens_on, local_discovery, needs_certificate,
 };
 pub use door::{SharedPolicy, is_refused_here};
 #[doc(hidden)]
@@ -53,13 +53,13 @@ pub use door::{SharedPolicy, is_refused_here};
 pub use mdns::check_mdns;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use native::{
-    LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
-    local_discovery, needs_certificate,
+    LocalDiscovery, TAKES_NAMES, ask_neighbours, build, check_certificate, dials, found,
+    listens_on, local_discovery, needs_certificate,
 };
 #[cfg(selkie_sim)]
 pub use simulated::{
-    LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
-    local_discovery, needs_certificate,
+    LocalDiscovery, TAKES_NAMES, ask_neighbours, build, check_certificate, dials, found,
+    listens_on, local_discovery, needs_certificate,
 };
 
 use futures::{AsyncRead, AsyncWrite};

@@ -50,6 +50,13 @@ pub fn local_discovery(config: &Config, peer: PeerId) -> Result<LocalDiscovery, 
     Ok(Toggle::from(behaviour))
 }
 
+/// Asks the local network anew who is there.
+pub fn ask_neighbours(local: &LocalDiscovery) {
+    if let Some(search) = local.as_ref() {
+        search.ask();
+    }
+}
+
 /// What an event of the local search tells.
 pub fn found(neighbour: Neighbour) -> Neighbour {
     neighbour

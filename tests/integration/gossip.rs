@@ -1,10 +1,13 @@
 //! Gossip with peers that are none of ours, and what outsiders can make of it, of identify and of peer exchange.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Mutex, time::Duration};
 
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use libp2p::{identify, swarm::SwarmEvent};
-use selkie::{Config, Item, ItemKind, NetworkError, NetworkEvent, Verdict};
+use selkie::{
+    Application, Checked, Config, Item, ItemKind, NetworkError, NetworkEvent, Transaction, Verdict,
+};
 
 use crate::{
     raw_peer::{RawEvent, RawPeer, framed, good_hello},
@@ -179,6 +182,42 @@ async fn what_gossip_sends_to_nobody_is_not_sent() {
     let error = sent.await.expect_err("nobody has it");
     assert!(matches!(error, NetworkError::NotSent { .. }), "{error}");
     assert!(node.message_metrics().message_success_rate < 1.0);
+}
+
+/// A chain that ignores what it sees for the first time, as one does what comes too early.
+#[derive(Default)]
+struct Hesitant(Mutex<HashSet<Bytes>>);
+
+impl Application for Hesitant {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        let mut seen = self.0.lock().expect("no test panics in here");
+        if seen.insert(transaction.data.clone()) {
+            Checked::ignore(&transaction.data, "too early")
+        } else {
+            Checked::opaque(&transaction.data)
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_gossip_brought_before_it_was_accepted_is_not_sent() {
+    let mut node = Node::with(listening(TCP), Hesitant::default()).await;
+    let (mut source, mut other) = (RawPeer::plain().await, RawPeer::plain().await);
+    for peer in [&mut source, &mut other] {
+        peer.subscribe(TRANSACTIONS);
+        peer.dial(node.address());
+        peer.subscribed(TRANSACTIONS).await;
+        node.connected(peer.id).await;
+    }
+    source.publish(TRANSACTIONS, "early money");
+    node.event("the refusal", |event| {
+        matches!(event, NetworkEvent::ItemRefused { .. }).then_some(())
+    })
+    .await;
+    // libp2p takes it for a copy for two minutes.
+    let sent = node.submit(Item::new(ItemKind::Transaction, "early money"));
+    let error = sent.await.expect_err("nobody has it");
+    assert!(matches!(error, NetworkError::NotSent { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -34,6 +34,17 @@ const TWO_HOSTS: &str = "ip link set lo up && ip link add lan type veth peer nam
         && ip link set end up && ip route add 224.0.0.0/4 dev end' \
     && ip addr add 10.77.0.1/24 dev lan && ip link set lan up && ip route add 224.0.0.0/4 dev lan";
 
+/// Two cables, at whose other end another host is that has an address of the first one's network too.
+const TWO_LINKS: &str = "ip link set lo up && ip link add lan type veth peer name end \
+    && ip link add guests type veth peer name guest \
+    && { unshare --net sleep 120 >/dev/null 2>&1 & } && export PID=$! && trap 'kill $PID' EXIT \
+    && until [ \"$(readlink /proc/$PID/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.01; done \
+    && ip link set guest netns $PID \
+    && nsenter --target $PID --net sh -ec 'ip link set lo up && ip addr add 10.78.0.2/24 dev guest \
+        && ip addr add 10.77.0.9/32 dev guest && ip link set guest up && ip route add 224.0.0.0/4 dev guest' \
+    && ip addr add 10.77.0.1/24 dev lan && ip link set lan up && ip link set end up \
+    && ip addr add 10.78.0.1/24 dev guests && ip link set guests up";
+
 #[tokio::test]
 async fn peers_on_the_local_network_find_each_other() {
     let name = "local_network::peers_on_the_local_network_find_each_other";
@@ -44,6 +55,12 @@ async fn peers_on_the_local_network_find_each_other() {
 async fn who_is_on_the_link_says_where_it_is_and_no_more() {
     let name = "local_network::who_is_on_the_link_says_where_it_is_and_no_more";
     within(NETWORK, name, hear_lies()).await;
+}
+
+#[tokio::test]
+async fn nobody_is_heard_from_another_link() {
+    let name = "local_network::nobody_is_heard_from_another_link";
+    within(TWO_LINKS, name, hear_one_link(name)).await;
 }
 
 #[tokio::test]
@@ -217,6 +234,50 @@ async fn hear_lies() {
     assert!((3..=32).contains(&found.len()), "{}", found.len());
     let mut friend = Node::start(listening(TCP)).await;
     connect(&mut node, &mut friend).await;
+}
+
+/// A guest says that it is a neighbour of the other network, and then who it is, until it is killed.
+async fn be_a_guest() {
+    loop {
+        for host in ["10.77.0.9", "10.78.0.2"] {
+            let socket = UdpSocket::bind((host, 0)).await.expect("a port");
+            let packet = says(PeerId::random(), &[format!("/ip4/{host}/tcp/7")]);
+            let sent = socket.send_to(&packet, ("224.0.0.251", 5353)).await;
+            sent.expect("it is sent");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn hear_one_link(name: &str) {
+    if std::env::var_os(FAR_END).is_some() {
+        return be_a_guest().await;
+    }
+    let mut node = Node::start(listening("/ip4/0.0.0.0/tcp/0")).await;
+    let pid = std::env::var("PID").expect("the script tells");
+    let this = std::env::current_exe().expect("a test is a file");
+    let mut guest = Command::new("nsenter");
+    guest.args(["--target", &pid, "--net"]).arg(this);
+    guest
+        .args(["--exact", name, "--nocapture"])
+        .env(FAR_END, "1");
+    let mut guest = guest.spawn().expect("it starts");
+    // What comes first of two on one link comes first on another, but for those that are on their way at once.
+    for _ in 0..5 {
+        let heard = node.event("a neighbour", |event| match event {
+            NetworkEvent::PeersDiscovered(peers) => Some(peers),
+            _ => None,
+        });
+        let heard = heard.await;
+        let address = heard[0].addresses[0].to_string();
+        assert!(address.starts_with("/ip4/10.78.0.2/"), "{address}");
+    }
+    for process in [guest.id().to_string(), pid] {
+        let kill = format!("kill -9 {process}");
+        let killed = Command::new("sh").args(["-c", &kill]).status();
+        assert!(killed.expect("sh runs").success());
+    }
+    guest.wait().expect("it was killed");
 }
 
 async fn start_in_the_dark() {

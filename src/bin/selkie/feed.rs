@@ -168,7 +168,7 @@ pub(crate) enum Outcome {
     Sent(ItemId),
     /// The network has it already.
     Known,
-    /// Whom it was for went before it had it; the next peer gets it.
+    /// Nobody could be sent it; the next Selkie peer is offered it.
     NotSent,
     /// The chain does not accept it.
     Refused(ProtocolError),

@@ -207,7 +207,9 @@ async fn give(
             let sent = None;
             return Ok(Given { sent, unreached });
         }
-        Outcome::NotSent => bail!("the peer left before it had the item; try again"),
+        Outcome::NotSent => {
+            bail!("the item was sent to nobody: the peer left, or has no room for it; try again")
+        }
         Outcome::Refused(error @ ProtocolError::Rejected { .. }) => {
             return Err(error).context("it is nothing of this chain; --chain names another");
         }

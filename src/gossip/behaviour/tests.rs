@@ -378,3 +378,56 @@ fn scores_that_count_are_known_until_they_fade_or_their_peer_goes() {
     disconnect(&mut gossip, other);
     assert!(gossip.scored().is_empty());
 }
+
+/// A peer sends a message of one byte on the topic.
+fn sends(gossip: &mut Gossip, peer: (PeerId, ConnectionId), data: u8) -> MessageId {
+    let message = [0x12, 1, data, 0x22, 4, b'o', b'u', b'r', b's'];
+    let frame = [&[0x12, message.len() as u8][..], &message].concat();
+    hear(gossip, peer, &frame);
+    drain(gossip);
+    let id = inner::message_id("ours", &[data]);
+    assert!(gossip.awaits_verdict(&id));
+    id
+}
+
+#[test]
+fn what_is_accepted_by_another_way_is_passed_on_unless_it_was_not_when_it_came() {
+    use MessageAcceptance::{Accept, Ignore, Reject};
+    let (mut gossip, topic) = gossip();
+    let [source, _other] = [0, 1].map(|number| deaf(&mut gossip, number));
+    for (data, verdict, passes) in [
+        (b'a', None, true),
+        (b'b', Some(Accept), true),
+        (b'c', Some(Ignore), false),
+        (b'd', Some(Reject), false),
+    ] {
+        let id = sends(&mut gossip, source, data);
+        if let Some(verdict) = verdict {
+            assert!(gossip.report_message_validation_result(&id, &source.0, verdict));
+        }
+        for _ in 0..2 {
+            assert_eq!(gossip.pass_on(&topic, &[data]), passes);
+        }
+    }
+    // Nor where nobody has room for it.
+    gossip.unread = Unread::new(1 << 30, 4, 1 << 30);
+    sends(&mut gossip, source, b'e');
+    fill(&mut gossip, &topic);
+    assert!(!gossip.pass_on(&topic, b"e"));
+    assert!(!gossip.pass_on(&topic, b"f"), "it never came");
+}
+
+#[test]
+fn who_is_published_nothing_to_makes_no_room() {
+    let (mut gossip, topic) = gossip();
+    gossip.unread = Unread::new(1 << 30, 4, 1 << 30);
+    deaf(&mut gossip, 0);
+    let message = fill(&mut gossip, &topic);
+    let bad = deaf(&mut gossip, 1);
+    gossip.set_score(&bad.0, gossip.disconnect_at * 0.9);
+    let published = gossip.publish(topic.clone(), message.clone());
+    let is_full = matches!(published, Err(gossipsub::PublishError::AllQueuesFull(1)));
+    assert!(is_full, "{published:?}");
+    gossip.set_score(&bad.0, 0.0);
+    gossip.publish(topic, message).expect("it may have it now");
+}

@@ -50,8 +50,8 @@ impl P2PNetworkManager {
     /// failed to, which takes `protocol.request_response_config.request_timeout` at most, and it is no error where one has taken it.
     ///
     /// # Errors
-    /// [`NetworkError::NoPeers`] where nobody takes part, and nothing is taken; [`NetworkError::NotSent`] where the last peer left
-    /// while it was checked; [`NetworkError::Busy`] where no peer has read enough to make room for
+    /// [`NetworkError::NoPeers`] where nobody takes part, and nothing is taken; [`NetworkError::NotSent`] where nobody could be
+    /// sent it once it was checked; [`NetworkError::Busy`] where no peer has read enough to make room for
     /// `protocol.request_response_config.request_timeout`, and nothing is taken; [`NetworkError::Protocol`] where the chain does
     /// not accept the item.
     pub async fn broadcast_message(&self, message: NetworkMessage) -> Result<(), NetworkError> {
@@ -82,8 +82,8 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::Busy`], [`NetworkError::NotRunning`], where that holds for all of
-    /// them; none of them is sent then. [`NetworkError::NotSent`] where all were accepted here and the last peer left before any was
-    /// sent. Of one transaction: as [`Self::broadcast_message`]; [`ProtocolError::NoPeers`], [`ProtocolError::Busy`] and
+    /// them; none of them is sent then. [`NetworkError::NotSent`] where all were accepted here and nobody could be
+    /// sent any. Of one transaction: as [`Self::broadcast_message`]; [`ProtocolError::NoPeers`], [`ProtocolError::Busy`] and
     /// [`ProtocolError::NotSent`] where others fared otherwise.
     pub async fn broadcast_transactions(
         &self,

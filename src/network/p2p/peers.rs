@@ -19,8 +19,8 @@ const LOCAL_ANSWERS: Duration = Duration::from_secs(2);
 
 impl P2PNetworkManager {
     /// The peers that mDNS has found on the local network and that are still there, each once, connected or not: 256 at most, 32 that one
-    /// host says, each as long as it was heard of in the last six minutes. Nobody has proved to be one of them who is not connected. It takes
-    /// 2 s, in which neighbours answer.
+    /// host says, each as long as it was heard of in the last six minutes and since the host woke. Nobody has proved to be one of them who is not
+    /// connected. They are asked anew; it takes 2 s, in which neighbours answer.
     ///
     /// # Errors
     /// [`DiscoveryError::Unavailable`] in a browser, and where only loopback is listened on or mDNS is configured off;
@@ -32,7 +32,8 @@ impl P2PNetworkManager {
                 "listen on an address that is not loopback and set protocol.kademlia_config.mdns; browsers have none",
             ));
         }
-        // Answers to a fresh node's first query arrive within moments; RFC 6762 spreads them over 120 ms.
+        self.command(Command::AskNeighbours).await?;
+        // Answers arrive within moments, and once a second from each; RFC 6762 spreads them over 120 ms.
         platform::Delay::new(LOCAL_ANSWERS).await;
         // It may have ended meanwhile, and found nobody any more.
         self.running()?;

@@ -299,13 +299,6 @@ impl Task {
                  and is not passed on by gossip"
             );
             self.impaired(*source, reason);
-        }
-        self.passed_on(known || !accepts);
-    }
-
-    /// Where an accepted message has left gossipsub's cache before its verdict was in, no plain peer gets it from here.
-    pub(super) fn passed_on(&mut self, known: bool) {
-        if !known {
             tracing::warn!("a message is not gossiped: its verdict came too late");
             self.shared.state().recorder.unsent(1);
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::platform;
 use crate::{
     network::{protocol::Quoted, reasons::hello_misdeed},
-    peers::BANNED,
+    peers::{BANNED, Neighbours},
     traffic::{Cost, Protocol as Limited},
 };
 
@@ -39,7 +39,7 @@ impl Task {
     }
 
     /// The host slept, or the network is another: whose connection lives says hello once more, and who does not is let go within
-    /// `connection_timeout`; all that wait to be dialled are due. Asked again sooner than that, nothing is done.
+    /// `connection_timeout`; all that wait to be dialled are due, and the local network is asked who is there now. Asked again sooner than that, nothing is done.
     pub(super) fn wake(&mut self, now: Instant) {
         if self
             .woke
@@ -56,6 +56,9 @@ impl Task {
             self.greet(peer);
         }
         self.discovery.woke(&mut self.swarm, now);
+        // How long it slept no clock says: those that are here still say so again.
+        self.shared.state().local = Neighbours::default();
+        self.ask_neighbours();
     }
 
     pub(super) fn on_hello(&mut self, event: rr::Event<codec::Request, codec::Frame>) {

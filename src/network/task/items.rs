@@ -444,9 +444,10 @@ impl Task {
         match &published {
             Err(NetworkError::Protocol(ProtocolError::Duplicate)) => {
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
-                let known = gossip.pass_on(&IdentTopic::new(topic), &data);
-                self.passed_on(known);
-                return Ok(());
+                if gossip.pass_on(&IdentTopic::new(topic), &data) {
+                    return Ok(());
+                }
+                tracing::warn!(%topic, "an item that came by gossip before it was accepted is not gossiped");
             }
             Ok(()) | Err(NetworkError::NoPeers { .. }) => {}
             Err(error) => tracing::warn!(%topic, %error, "an item is not gossiped"),

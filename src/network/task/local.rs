@@ -16,10 +16,13 @@ impl Task {
             addresses: neighbour.addresses.clone(),
             ..PeerInfo::new(neighbour.peer)
         };
+        let host = neighbour.host;
         let heard = self.shared.state().local.heard(neighbour, now);
         if heard == Heard::LeftOut {
             return;
         }
+        let gate = &self.swarm.behaviour().gate;
+        gate.keeps_near(host, &info.addresses);
         if let Heard::New(Some(gave_way)) = heard {
             self.discovery.left(&gave_way);
         }
@@ -27,5 +30,10 @@ impl Task {
         if heard != Heard::Again {
             self.shared.emit(NetworkEvent::PeersDiscovered(vec![info]));
         }
+    }
+
+    /// Asks the local network who is there.
+    pub(super) fn ask_neighbours(&self) {
+        transport::ask_neighbours(&self.swarm.behaviour().local);
     }
 }

@@ -17,7 +17,9 @@ fn policy() -> AddressPolicy {
 /// What a peer at `teller` may say of itself, of these.
 fn learnt(policy: &mut AddressPolicy, teller: &str, told: &[&str]) -> Vec<String> {
     let told: Vec<_> = told.iter().map(|text| address(text)).collect();
-    let taken = policy.learnt(Scope::of_remote(&address(teller)), &PeerId::random(), &told);
+    let teller = address(teller);
+    let taken = policy.learnt(Scope::of_remote(&teller), &PeerId::random(), &told);
+    policy.note(ip_of(&teller), &taken);
     taken.iter().map(ToString::to_string).collect()
 }
 
@@ -148,7 +150,7 @@ fn ids_own_addresses_number_and_length() {
     let mut policy = AddressPolicy::new(own, false, &[1; 16]);
     policy.owns(&address(PUBLIC));
     let peer = PeerId::random();
-    let mut told = |peer: &PeerId, texts: &[String]| {
+    let told = |peer: &PeerId, texts: &[String]| {
         let told: Vec<_> = texts.iter().map(|text| address(text)).collect();
         policy.learnt(Scope::Public, peer, &told)
     };
@@ -292,18 +294,18 @@ proptest! {
     #[test]
     fn everything_is_bounded(ports in proptest::collection::vec(1u16.., 1..50), limit in 1usize..8) {
         let (mut policy, now) = (policy(), platform::now());
-        let remembered = || Remembered::new(limit, Keyed::new(&[1; 16]));
-        (policy.told, policy.vouched) = (remembered(), remembered());
+        let keyed = Keyed::new(&[1; 16]);
+        policy.told = Told::new(limit, keyed.clone());
+        policy.vouched = Remembered::new(limit, keyed);
         for (seconds, port) in (0..).zip(ports) {
             let near = address(&format!("/ip4/127.0.0.1/tcp/{port}"));
-            policy.learnt(Scope::Host, &PeerId::random(), [&near]);
+            let learnt = policy.learnt(Scope::Host, &PeerId::random(), [&near]);
+            policy.note(None, &learnt);
             policy.vouch(&near);
             prop_assert_eq!(policy.admit_dial(&near, now), Ok(()));
             policy.note_try(near.clone(), now + Duration::from_secs(seconds));
-            for recent in [&policy.told, &policy.vouched] {
-                prop_assert!(recent.contains(&near));
-                prop_assert!(recent.len() <= limit);
-            }
+            prop_assert!(policy.told.contains(&near) && policy.vouched.contains(&near));
+            prop_assert!(policy.told.len() <= limit && policy.vouched.len() <= limit);
         }
         prop_assert!(policy.tried.len() <= AddressPolicy::MAX_TRIED);
     }
@@ -323,8 +325,49 @@ fn who_may_dial_a_circuit_may_dial_its_relay() {
     by_user.vouch(&circuit);
     assert_eq!(by_user.admit_dial(&relay, now), Ok(()));
     let mut by_neighbour = policy();
-    by_neighbour.learnt(Scope::Host, &ann, [&circuit]);
+    let learnt = by_neighbour.learnt(Scope::Host, &ann, [&circuit]);
+    by_neighbour.note(None, &learnt);
     assert_eq!(by_neighbour.admit_dial(&relay, now), Ok(()));
+}
+
+#[test]
+fn who_tells_without_end_forgets_what_it_told_itself() {
+    let (mut policy, now) = (policy(), platform::now());
+    policy.met(Scope::Public);
+    assert_eq!(
+        learnt(&mut policy, "/ip4/10.0.0.1/tcp/1", &[PRIVATE]),
+        [PRIVATE]
+    );
+    let host = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
+    let at = |port: usize| address(&format!("/ip4/10.0.0.2/tcp/{}", port + 1));
+    for port in 0..2 * AddressPolicy::MAX_VOUCHED {
+        policy.note(host(2), &[at(port)]);
+    }
+    assert_eq!(policy.told.len(), AddressPolicy::MAX_VOUCHED);
+    let eldest = policy.admit_dial(&at(0), now);
+    assert_eq!(eldest, Err(RefusedAddress::TooNear));
+    // What another host told is there still; and those that tell much share what there is.
+    assert_eq!(policy.admit_dial(&address(PRIVATE), now), Ok(()));
+    for port in 0..2 * AddressPolicy::MAX_VOUCHED {
+        policy.note(host(3), &[at(10_000 + port)]);
+    }
+    let last = at(2 * AddressPolicy::MAX_VOUCHED - 1);
+    assert!(policy.told.contains(&last) && policy.told.contains(&address(PRIVATE)));
+}
+
+#[test]
+fn what_is_not_kept_is_not_dialled() {
+    let (mut policy, now) = (policy(), platform::now());
+    policy.met(Scope::Public);
+    let near = address(PRIVATE);
+    let learnt = policy.learnt(Scope::Private, &PeerId::random(), [&near]);
+    assert_eq!(
+        policy.admit_dial(&near, now),
+        Err(RefusedAddress::TooNear),
+        "nobody kept it"
+    );
+    policy.note(None, &learnt);
+    assert_eq!(policy.admit_dial(&near, now), Ok(()));
 }
 
 #[test]

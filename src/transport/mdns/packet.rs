@@ -41,8 +41,11 @@ const TTL: u32 = Neighbours::LIFETIME.as_secs() as u32;
 /// What a packet is about.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Packet {
-    /// Who is there? Or, which services are there?
-    Asks,
+    /// Who is there?
+    Asks {
+        /// And, which services are there?
+        services: bool,
+    },
     /// A peer is.
     Says(Neighbour),
 }
@@ -61,10 +64,11 @@ pub(super) fn read(packet: &[u8], host: Ipv4Addr) -> Option<Packet> {
     let message = Message::from_vec(packet).ok()?;
     let (service, services) = (name(SERVICE).ok()?, name(SERVICES).ok()?);
     if message.metadata.message_type == MessageType::Query {
-        let mut asked = message.queries.iter().map(Query::name);
-        return asked
-            .any(|name| *name == service || *name == services)
-            .then_some(Packet::Asks);
+        let asks = |of: &Name| message.queries.iter().any(|query| query.name() == of);
+        let asks_services = asks(&services);
+        return (asks_services || asks(&service)).then_some(Packet::Asks {
+            services: asks_services,
+        });
     }
     let called = message
         .answers
@@ -98,7 +102,14 @@ pub(super) fn question() -> Result<Vec<u8>, ProtoError> {
     message.to_vec()
 }
 
-/// Says that there is such a service, and where a peer of it is, of whose addresses those count that are this host's; `None` where there are none. `called` is 32 to 63 letters
+/// Says that there is such a service. A packet of its own: js-libp2p reads the last PTR record of a packet only.
+pub(super) fn service() -> Result<Vec<u8>, ProtoError> {
+    let mut message = response();
+    message.add_answer(pointer(name(SERVICES)?, name(SERVICE)?));
+    message.to_vec()
+}
+
+/// Says where a peer is, of whose addresses those count that are this host's; `None` where there are none. `called` is 32 to 63 letters
 /// and digits, of no meaning.
 pub(super) fn answer(
     called: &str,
@@ -108,8 +119,7 @@ pub(super) fn answer(
 ) -> Result<Option<Vec<u8>>, ProtoError> {
     let service = name(SERVICE)?;
     let called = name(&format!("{called}.{SERVICE}"))?;
-    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
-    message.metadata.authoritative = true;
+    let mut message = response();
     let own = addresses.iter().filter(|address| is_at(address, host));
     let texts = own.filter_map(|address| {
         let address = address.clone().with_p2p(peer).ok()?;
@@ -125,10 +135,18 @@ pub(super) fn answer(
     if message.additionals.is_empty() {
         return Ok(None);
     }
-    for (asked, answer) in [(service.clone(), called), (name(SERVICES)?, service)] {
-        message.add_answer(Record::from_rdata(asked, TTL, RData::PTR(PTR(answer))));
-    }
+    message.add_answer(pointer(service, called));
     message.to_vec().map(Some)
+}
+
+fn response() -> Message {
+    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+    message.metadata.authoritative = true;
+    message
+}
+
+fn pointer(from: Name, to: Name) -> Record {
+    Record::from_rdata(from, TTL, RData::PTR(PTR(to)))
 }
 
 /// Reads what anybody may send, for fuzzing: who is said to be there, and where.
@@ -136,7 +154,7 @@ pub(super) fn answer(
 pub fn check_mdns(packet: &[u8], host: Ipv4Addr) -> Option<Neighbour> {
     match read(packet, host)? {
         Packet::Says(neighbour) => Some(neighbour),
-        Packet::Asks => None,
+        Packet::Asks { .. } => None,
     }
 }
 
@@ -193,13 +211,15 @@ mod tests {
         assert_eq!(read(&packet, HOST), Some(Packet::Says(neighbour)));
         let question = question().expect("it is short");
         assert!(is_marked(&question));
-        assert_eq!(read(&question, HOST), Some(Packet::Asks));
+        let asks = |services| Some(Packet::Asks { services });
+        assert_eq!(read(&question, HOST), asks(false));
         let mut services = Message::new(0, MessageType::Query, OpCode::Query);
         let asked = name(SERVICES).expect("a name");
         services.add_query(Query::query(asked, RecordType::PTR));
         let services = services.to_vec().expect("it is short");
         assert!(is_marked(&services));
-        assert_eq!(read(&services, HOST), Some(Packet::Asks));
+        assert_eq!(read(&services, HOST), asks(true));
+        assert_eq!(read(&service().expect("it is short"), HOST), None);
         assert_eq!(answer(CALLED, peer, &[], HOST).expect("it is short"), None);
     }
 
@@ -222,6 +242,32 @@ mod tests {
             addresses: addresses(["/ip4/10.77.0.1/tcp/7"]),
         };
         assert_eq!(read(&packet, HOST), Some(Packet::Says(neighbour)));
+    }
+
+    /// As js-libp2p reads an answer (`gotResponse` of its `peer-discovery-mdns`): of all PTR records the last, and all texts.
+    fn read_by_js(packet: &[u8]) -> Option<Vec<String>> {
+        let message = Message::from_vec(packet).expect("it is right");
+        let is_pointer = |record: &&Record| matches!(record.data, RData::PTR(_));
+        let last = message.answers.iter().rfind(is_pointer)?;
+        let records = message.answers.iter().chain(&message.additionals);
+        let texts = records.filter_map(|record| match &record.data {
+            RData::TXT(text) => Some(&text.txt_data),
+            _ => None,
+        });
+        let texts = texts.flatten().map(|text| String::from_utf8_lossy(text));
+        let texts: Vec<_> = texts
+            .filter_map(|text| text.strip_prefix("dnsaddr=").map(str::to_owned))
+            .collect();
+        (last.name.to_string() == SERVICE && !texts.is_empty()).then_some(texts)
+    }
+
+    #[test]
+    fn js_libp2p_reads_what_is_written() {
+        let peer = PeerId::random();
+        let packet = written(peer, &addresses(["/ip4/10.77.0.1/tcp/7"]));
+        let text = format!("/ip4/10.77.0.1/tcp/7/p2p/{peer}");
+        assert_eq!(read_by_js(&packet), Some(vec![text]));
+        assert_eq!(read_by_js(&service().expect("it is short")), None);
     }
 
     #[test]
