@@ -562,7 +562,6 @@ impl Core for Propagation {
         let outputs = parts.into_iter().flat_map(|part| part.on_time(pool, now));
         let outputs = outputs.collect();
         self.put_out(outputs);
-        // What has waited too long may be sent again by its maker.
         self.mempool.expire(now);
     }
 

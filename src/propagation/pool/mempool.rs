@@ -66,8 +66,8 @@ pub struct MempoolConfig {
     #[serde(with = "humantime_serde")]
     pub old_after: Duration,
     /// Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of rejected ones: a copy
-    /// of such a one is not taken up. As many again, for a minute or two, of those for which there was no room. **Default:** 229,376, with which
-    /// a table of 2^18 places is full.
+    /// of such a one is not taken up. An eighth as many of each of those that are not taken for a while: there was no room for them, the chain
+    /// ignores them, they expired. **Default:** 229,376, with which a table of 2^18 places is full.
     pub max_seen: usize,
 }
 

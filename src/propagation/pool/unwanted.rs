@@ -1,7 +1,7 @@
 //! What was here and is not taken from peers again for a while: it found no room, the chain ignores it for now, or nobody took it up in time.
 //!
 //! Peers go on offering such a transaction, each of them once by an announcement and then in each comparison of pools. So its name is
-//! remembered, and only this node's own verdict puts it here; its maker may hand it in again at any time.
+//! remembered; its maker may hand it in again at any time. What its own chain said, what pays better and its age put it here, and nothing that a peer says.
 //!
 //! - **Crowded out.** It was good, and paid less than the rest. If it were remembered for long, a flood of better payers would keep it out
 //!   long after the flood is in a block. So it is forgotten when the pool has room again, and after [`CROWDED`] to twice that in any case.
