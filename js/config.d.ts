@@ -271,7 +271,10 @@ export interface TreeConfig {
   fetch_timeout?: Time
   /** Announced items of one peer that have not arrived. **Default:** 32,768. */
   max_announced?: number
-  /** Bytes asked of one peer at once, 8 MiB at most. **Default:** 1 MiB. */
+  /**
+   * Bytes asked of one peer at once, 8 MiB at most: an item counts as 256 at least, and a peer
+   * takes 32,768 ids at once. **Default:** 1 MiB.
+   */
   max_requested_bytes?: number
   /**
    * The largest item, in bytes; the same in all nodes of a network, since the hello compares it.
@@ -522,7 +525,10 @@ export interface SnapshotsConfig {
    * of the newest four. **Default:** 2.
    */
   keep?: number
-  /** Bytes of a chunk of those. **Default:** 1,008 KiB, which with its key fits in 1 MiB of a store. */
+  /**
+   * Bytes of a chunk of those. **Default:** 1,008 KiB: with its key it fits in 1 MiB of a store
+   * whose pages are powers of two, as redb's are, and a chunk of 1 MiB takes two there.
+   */
   chunk_bytes?: number
   /** Taking one. */
   download?: DownloadConfig
