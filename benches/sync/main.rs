@@ -3,7 +3,7 @@
 //! | file | what is measured |
 //! | --- | --- |
 //! | `line.rs` | small blocks over a line of 200 ms round trip, beside one a round trip; all in one process |
-//! | `ledger.rs` | a ledger of 100,000 blocks from another process into a file: all blocks, and its state with the last of them |
+//! | `ledger.rs` | a ledger of 100,000 blocks from another process into a file: all blocks, and its state 100 blocks before the tip |
 //! | `laggard.rs` | a node that is far behind a chain which grows meanwhile |
 //! | `snapshot.rs` | 2 GB of snapshot from one process to another, beside one raw stream of libp2p's: rate, memory, CPU |
 //! | `sources.rs` | a snapshot from three sources of 5 MB/s beside one, and from four of which one stalls; all in one process |

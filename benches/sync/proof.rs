@@ -26,7 +26,7 @@ pub fn measure() -> Vec<Figure> {
     // As they stand in the state.
     keys.sort_by_cached_key(|key| Sha256::digest(key));
     // Which root they have the first attempt tells.
-    let wrong = restored(&keys, [0; 32]).err().expect("it has another root");
+    let wrong = restored(&keys, [0; 32]).expect_err("it has another root");
     let root = hex::decode(wrong).expect("a root");
     let root = root.try_into().expect("32 bytes");
     let ledger = restored(&keys, root).expect("it is right");
